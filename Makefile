@@ -1,0 +1,56 @@
+# Everything here needs `make` and Python 3.11, 3.12 or 3.13; the first target that needs .venv makes it.
+
+# The first of these that suits is used. To choose: delete .venv, then make PYTHON=/path/to/python3.12
+PYTHON ?= python3 python3.13 python3.12 python3.11
+
+# A Python is run, not just looked up: a pyenv shim may exist and still fail.
+version = $(shell $(1) -c 'import sys, importlib.util as u; \
+	print("%d.%d" % sys.version_info[:2] + ("" if u.find_spec("ensurepip") else "-without-venv"))' 2>/dev/null)
+suitable = $(firstword $(foreach p,$(PYTHON),$(if $(filter 3.11 3.12 3.13,$(call version,$p)),$p)))
+found = $(foreach p,$(PYTHON),$p: $(or $(call version,$p),none);)
+
+PIP = .venv/bin/python -m pip -qq --disable-pip-version-check
+
+.PHONY: help reacher pendulum test slow lint lock
+
+help:  ## list these targets
+	@sed -n 's/^\([a-z]*\): .*## */\1 /p' $(MAKEFILE_LIST) | while read -r name does; do \
+		printf 'make %-10s %s\n' "$$name" "$$does"; done
+
+reacher: .venv/installed  ## train on Reacher-v5, or go on with runs/reacher where it stopped
+pendulum: .venv/installed  ## the same on Pendulum-v1, in runs/pendulum
+reacher pendulum:
+	@.venv/bin/python -m tfsac.train --gin_file=gin/$@.gin --logdir=runs/$@ \
+		$(if $(wildcard runs/$@/checkpoints/step-*),--resume)
+	@echo 'The results are in runs/$@'
+
+test: .venv/installed  ## run the tests that take seconds
+	@.venv/bin/python -m pytest
+
+slow: .venv/installed  ## run the tests that take minutes
+	@.venv/bin/python -m pytest -m slow
+
+lint: .venv/installed  ## check style and layout with ruff
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+
+# Pins move only where pyproject.toml makes them; `make lock UPGRADE=--upgrade` moves them all.
+# One version of a package for every Python (fewest) and wheels only (no-build): nothing is compiled.
+lock: .venv/installed  ## write requirements.lock anew from pyproject.toml
+	@.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --no-build \
+		--all-extras --generate-hashes --custom-compile-command 'make lock' $(UPGRADE) \
+		--output-file requirements.lock pyproject.toml
+
+# The two stamps are written last, so a set-up that was interrupted starts again.
+.venv/locked: requirements.lock
+	$(if $(suitable),,$(error tfsac needs Python 3.11, 3.12 or 3.13 with its venv module; found $(found) \
+		install one (Debian: python3 and python3-venv) or name one: make PYTHON=/path/to/python3.12))
+	@echo 'Setting up .venv with $(suitable): about two minutes, 3 GB'
+	@$(suitable) -m venv --clear .venv
+	@$(PIP) install --require-hashes --only-binary :all: -r requirements.lock
+	@touch $@
+
+# The project itself, straight from this folder; it asks no index.
+.venv/installed: .venv/locked pyproject.toml
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,89 @@
+"""Trains every row of the README's learning table and evaluates it: python benchmarks/learning.py
+
+Each run goes to the first mark, is evaluated on 100 episodes with fixed seeds, and is resumed to the next mark. Two
+runs at a time, one thread each. What is done already is skipped, so that an interrupted call can be repeated. Writes
+one CSV a run (step, episode, return) into benchmarks/learning/; together they hold all that the table says.
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "learning"
+EPISODES = 100
+SEEDS = (0, 1, 2)
+ONE_SEED = ("dm_control_reacher_easy-sac",)
+# name: gin file, further bindings, marks in environment steps with the least mean return of every seed
+TASKS = {
+    "reacher-sac": ("gin/reacher.gin", [], {50_000: -4.2, 100_000: -4.0}),
+    "reacher-sac_v1": ("gin/v1/reacher.gin", [], {100_000: -4.3}),
+    "pendulum-sac": ("gin/pendulum.gin", [], {10_000: -165, 20_000: -158}),
+    "pendulum-sac_v1": ("gin/v1/pendulum.gin", [], {20_000: -170}),
+    # The listed deviation: one environment step and one gradient step in turn, as the paper has it.
+    "pendulum-sac-1_step_per_call": ("gin/pendulum.gin", ["train.steps_per_call = 1"], {10_000: None, 20_000: None}),
+    "dm_control_reacher_easy-sac": ("gin/dm_control_reacher_easy.gin", [], {100_000: 700}),
+}
+
+
+def run(task, seed):
+    """Trains and evaluates one seed; its CSV appears when all marks are done."""
+    gin_file, bindings, marks = TASKS[task]
+    result, logdir = RESULTS / f"{task}-seed{seed}.csv", f"runs/learning/{task}-seed{seed}"
+    if result.exists() or (task in ONE_SEED and seed > 0):
+        return
+    rows = []
+    for mark in marks:
+        command = ["tfsac.train", f"--logdir={logdir}", f"--gin_param=train.total_steps = {mark}"]
+        if Path(logdir, "checkpoints").exists():
+            command.append("--resume")
+        else:
+            command.append(f"--gin_file={gin_file}")
+            command += [f"--gin_param={binding}" for binding in (*bindings, f"train.seed = {seed}")]
+        _python(command, logdir)
+        output = _python(["tfsac.evaluate", f"--logdir={logdir}", f"--episodes={EPISODES}", "--json"], logdir)
+        returns = json.loads(output)["returns"]
+        rows += [(mark, episode, value) for episode, value in enumerate(returns)]
+        print(f"{task} seed {seed} step {mark}: {sum(returns) / EPISODES:.3f}", flush=True)
+    with open(result, "w", newline="") as file:
+        csv.writer(file).writerows([("step", "episode", "return"), *rows])
+
+
+def table():
+    """The README's table from the CSVs, in Markdown."""
+    lines = ["| task | step | mean return of 100 episodes, by seed | bar |", "|---|---|---|---|"]
+    for task, (_, _, marks) in TASKS.items():
+        for mark, bar in marks.items():
+            means = []
+            for path in sorted(RESULTS.glob(f"{task}-seed*.csv")):
+                with open(path, newline="") as file:
+                    returns = [float(row["return"]) for row in csv.DictReader(file) if int(row["step"]) == mark]
+                means.append(sum(returns) / len(returns))
+            shown = ", ".join(f"{mean:.2f}" for mean in means)
+            lines.append(f"| {task} | {mark:,} | {shown} | {'' if bar is None else bar} |")
+    return "\n".join(lines)
+
+
+def _python(arguments, logdir):
+    Path(logdir).mkdir(parents=True, exist_ok=True)
+    one_thread = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with open(Path(logdir) / "output.txt", "a") as log:
+        done = subprocess.run(
+            [sys.executable, "-m", *arguments], stdout=subprocess.PIPE, stderr=log, env=os.environ | one_thread
+        )
+        log.write(done.stdout.decode())
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(arguments)} failed; see {log.name}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    RESULTS.mkdir(exist_ok=True)
+    jobs = [(task, seed) for seed in SEEDS for task in sys.argv[1:] or TASKS]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda job: run(*job), jobs))
+    print(table())

@@ -1,0 +1,78 @@
+/* Observations in, actions out: one a line, numbers apart by blanks. As run_policy.py does it. */
+#ifndef TFSAC_LINES_H
+#define TFSAC_LINES_H
+
+#include <ctype.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Returns 0 if action holds the answer. */
+typedef int (*act_function)(void *policy, const float *observation, float *action);
+
+/* A word as a finite float, or 0 for one that is none. */
+static int read_number(const char *word, float *number)
+{
+    char *end;
+    *number = strtof(word, &end);
+    /* x - x is NaN for NaN and infinity, which "1e99" becomes, too. */
+    return end != word && *end == '\0' && *number - *number <= 0.0f;
+}
+
+/* Answers standard input to its end. A line that cannot be answered leaves one on standard error and nothing else.
+ *
+ * observation, action: room for observation_dim and action_dim numbers.
+ * Returns the exit status: 1 if some line could not be answered. */
+static int act_on_lines(size_t observation_dim, size_t action_dim, float *observation, float *action, act_function act,
+                        void *policy)
+{
+    char word[64]; /* longer than any float that someone means */
+    size_t length = 0;
+    size_t count = 0;
+    size_t bad = 0; /* the first word of the line that is no finite number, counted from 1 */
+    unsigned long line = 1;
+    int status = 0;
+    int empty = 1; /* nothing since the last line's end: at the end of the input that is no line */
+
+    for (;;) {
+        const int c = getchar();
+        if (c == EOF && empty) return status;
+        empty = 0;
+        if (c != EOF && !isspace(c)) {
+            if (length < sizeof word) word[length++] = (char)c;
+            continue;
+        }
+        if (length > 0) {
+            float number = 0.0f;
+            const int fits = length < sizeof word;
+            word[fits ? length : 0] = '\0';
+            if (!read_number(word, &number) && bad == 0) bad = count + 1;
+            if (count < observation_dim) observation[count] = number;
+            count++;
+            length = 0;
+        }
+        if (c != EOF && c != '\n') continue;
+
+        if (bad != 0) {
+            fprintf(stderr, "line %lu: number %lu is none, or not finite\n", line, (unsigned long)bad);
+            status = 1;
+        } else if (count != observation_dim) {
+            fprintf(stderr, "line %lu: expected %lu numbers, received %lu\n", line, (unsigned long)observation_dim,
+                    (unsigned long)count);
+            status = 1;
+        } else if (act(policy, observation, action) != 0) {
+            fprintf(stderr, "line %lu: the policy failed\n", line);
+            status = 1;
+        } else {
+            for (size_t j = 0; j < action_dim; j++) printf(j ? " %.9g" : "%.9g", (double)action[j]);
+            putchar('\n');
+            fflush(stdout); /* whoever waits at the other end of a pipe acts on it now */
+        }
+        count = bad = 0;
+        line++;
+        empty = 1;
+        if (c == EOF) return status;
+    }
+}
+
+#endif

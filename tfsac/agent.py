@@ -1,0 +1,110 @@
+"""What the two algorithms share: the compiled loop over gradient steps, and the state that a checkpoint holds."""
+
+import keras
+import tensorflow as tf
+
+from tfsac.adam import Adam
+from tfsac.errors import require
+from tfsac.replay import Transition
+
+
+class Agent:
+    """Base of `SAC` and `SACv1`, which add networks (`policy` among them), optimisers and `gradient_step`.
+
+    Attributes:
+        METRICS: names of the scalars that `gradient_step` returns.
+
+    Args:
+        observation_dim, action_dim: sizes O and A.
+        seed: of the noise.
+    """
+
+    METRICS = ()
+
+    def __init__(self, observation_dim, action_dim, seed):
+        self.observation_dim, self.action_dim, self.seed = observation_dim, action_dim, seed
+        self.gradient_steps = tf.Variable(0, dtype=tf.int64, trainable=False)  # taken so far
+        # Sizes that change from call to call are None, so that one trace serves every block.
+        o, a = tf.TensorSpec([None, None, observation_dim]), tf.TensorSpec([None, None, action_dim])
+        scalar = tf.TensorSpec([None, None])
+        self._update = tf.function(self._update, input_signature=[Transition(o, a, scalar, o, scalar)])
+
+    def gradient_step(self, batch, noise):
+        """One gradient step of every network, in the order of the paper's Algorithm 1.
+
+        Args:
+            batch: `Transition` with leading axis [B].
+            noise: eps ~ N(0, I), two samples for every transition, [2, B, A].
+
+        Returns:
+            Scalars by name, as in METRICS.
+        """
+        raise NotImplementedError
+
+    def update(self, batches):
+        """As many gradient steps as there are batches, each on a batch of its own, in one compiled call.
+
+        Args:
+            batches: `Transition` with leading axes [K, B].
+
+        Returns:
+            METRICS by name, numpy arrays [K]: one entry for each gradient step.
+        """
+        return {name: values.numpy() for name, values in self._update(batches).items()}
+
+    def _update(self, batches):
+        def step(batch):
+            # The noise is a function of (seed, number of the step): nothing to save, and K steps in one call equal
+            # K calls of one.
+            shape = tf.stack([2, tf.shape(batch.action)[0], self.action_dim])
+            noise = tf.random.stateless_normal(shape, [self.seed, self.gradient_steps])
+            self.gradient_steps.assign_add(1)
+            return self.gradient_step(batch, noise)
+
+        signature = {name: tf.TensorSpec([]) for name in self.METRICS}
+        return tf.map_fn(step, batches, parallel_iterations=1, fn_output_signature=signature)
+
+    def variables(self):
+        """Every tf.Variable of the agent by name: networks, targets, optimisers, log alpha, counters."""
+        found = {}
+        for name, part in vars(self).items():
+            if isinstance(part, keras.Model):
+                found |= {f"{name}/{x.path}": x.value for x in part.variables}
+            elif isinstance(part, Adam):
+                found |= {f"{name}/{path}": x for path, x in part.state().items()}
+            elif isinstance(part, tf.Variable):
+                found[name] = part
+        return found
+
+    def get_state(self):
+        """A copy of every variable, numpy arrays by name."""
+        return {name: variable.numpy() for name, variable in self.variables().items()}
+
+    def set_state(self, state):
+        """Takes back what `get_state` gave; refuses another set of names or shapes with UserError."""
+        variables = self.variables()
+        expected = {name: tuple(variable.shape) for name, variable in variables.items()}
+        received = {name: array.shape for name, array in state.items()}
+        unlike = sorted(set(expected.items()) ^ set(received.items()))
+        require(
+            not unlike,
+            f"the checkpoint is of another network: {unlike[0][0] if unlike else ''} differs; "
+            "resume with the algorithm and the hidden units that the run began with",
+        )
+        for name, variable in variables.items():
+            variable.assign(state[name])
+
+    def policy_weights(self):
+        """Copies of the policy's arrays by name, as `NumpyPolicy` takes them."""
+        return {variable.path: variable.numpy() for variable in self.policy.variables}
+
+
+def polyak(target, online, tau):
+    """psi-bar <- tau psi + (1 - tau) psi-bar, for every variable of two networks of one shape.
+
+    # Deviation: moves the target; the last line of the report's Algorithm 1 moves psi; because psi-bar is meant
+    # (2018a, Algorithm 1).
+    """
+    for old, new in zip(target.variables, online.variables, strict=True):
+        # old <- old - tau (old - new), in one pass over the weights
+        tf.raw_ops.ResourceApplyGradientDescent(var=old.value.handle, alpha=tau, delta=old.value - new.value)

@@ -1,0 +1,111 @@
+"""Steps the training environments and turns what happens into transitions."""
+
+import numpy as np
+
+from tfsac.envs import episode_seed
+from tfsac.errors import NonFiniteError, RunError
+from tfsac.replay import Transition
+
+
+class Collector:
+    """Several environments side by side, one step at a time in turn; resets are its own.
+
+    Gymnasium's vector environments would reset by themselves and hand out, by default, a transition that leads from
+    the end of an episode to the start of the next. Here a finished episode's last transition keeps its own s', and
+    the next one begins at once.
+
+    Every episode is reset with a seed of its own and its actions are kept while it lasts: that is what a resumed run
+    needs to be in the middle of the same episode again.
+
+    Args:
+        envs: list of environments from `make_env`.
+        seed: of the run.
+    """
+
+    def __init__(self, envs, seed):
+        self.envs, self.seed = envs, seed
+        self.steps = 0  # of all environments together
+        self._episodes = [_Episode(env, seed, i) for i, env in enumerate(envs)]
+
+    def collect(self, steps, act):
+        """Takes that many environment steps.
+
+        Args:
+            steps: how many, of all environments together.
+            act: (observation [O], step) -> action [A] in [-1, 1]; step counts from 0 over the whole run.
+
+        Returns:
+            `Transition` with leading axis [steps], and of each episode that ended (step, return, length).
+
+        Raises:
+            NonFiniteError: an observation or a reward is NaN or infinite.
+            RunError: an observation has another shape than the environment's space.
+        """
+        transitions, ended = [], []
+        for _ in range(steps):
+            i = self.steps % len(self.envs)
+            episode = self._episodes[i]
+            action = np.asarray(act(episode.observation, self.steps), np.float32)
+            transition, over = episode.step(action)
+            transitions.append(transition)
+            self.steps += 1
+            if over:
+                ended.append((self.steps, episode.total_reward, len(episode.actions)))
+                self._episodes[i] = _Episode(self.envs[i], self.seed, i, episode.number + 1)
+        return Transition(*(np.asarray(x, np.float32) for x in zip(*transitions, strict=True))), ended
+
+    def get_state(self):
+        """The episodes under way: numbers that JSON can hold, and arrays by name."""
+        arrays = {}
+        for i, episode in enumerate(self._episodes):
+            arrays[f"environment_{i}/observation"] = np.asarray(episode.observation)
+            arrays[f"environment_{i}/actions"] = np.asarray(episode.actions, np.float32)
+        return {"steps": self.steps, "episodes": [episode.number for episode in self._episodes]}, arrays
+
+    def set_state(self, numbers, arrays):
+        """Goes back to what `get_state` saw, by taking the recorded actions again.
+
+        Returns:
+            The numbers of the environments whose replayed observation differs from the recorded one: they are not
+            deterministic, and begin a new episode.
+        """
+        self.steps, strayed = numbers["steps"], []
+        for i, number in enumerate(numbers["episodes"]):
+            episode = _Episode(self.envs[i], self.seed, i, number)
+            over = any(episode.step(action)[1] for action in arrays[f"environment_{i}/actions"])
+            if over or not np.array_equal(episode.observation, arrays[f"environment_{i}/observation"]):
+                strayed.append(i)
+                episode = _Episode(self.envs[i], self.seed, i, number + 1)
+            self._episodes[i] = episode
+        return strayed
+
+
+class _Episode:
+    """One episode of one environment from its reset on."""
+
+    def __init__(self, env, seed, environment, number=0):
+        self.env, self.number = env, number
+        observation, _ = env.reset(seed=episode_seed(seed, environment, number))
+        self.observation = self._checked(observation)
+        self.actions, self.total_reward = [], 0.0
+
+    def step(self, action):
+        """-> the step as a `Transition`, whether the episode is over."""
+        next_observation, reward, terminated, truncated, _ = self.env.step(action)
+        next_observation = self._checked(next_observation)
+        if not np.isfinite(reward):
+            raise NonFiniteError(f"the environment's reward is {reward}", {"action": action})
+        transition = Transition(self.observation, action, reward, next_observation, float(terminated))
+        self.observation = next_observation
+        self.actions.append(action)
+        self.total_reward += float(reward)
+        return transition, terminated or truncated
+
+    def _checked(self, observation):
+        observation = np.array(observation, np.float32)  # a copy: some environments write into the one they gave
+        expected = self.env.observation_space.shape
+        if observation.shape != expected:
+            raise RunError(f"expected observations of shape {expected}, the environment gave {observation.shape}")
+        if not np.all(np.isfinite(observation)):
+            raise NonFiniteError("the environment's observation is not finite", {"observation": observation})
+        return observation

@@ -1,0 +1,108 @@
+"""Draws a run, or several seeds with a confidence band: python -m tfsac.plot DIR... [--out=DIR]
+
+Writes returns.png and losses.png (the report's figures 3 to 6) into --out, by default the first DIR.
+"""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from absl import flags
+
+from tfsac.errors import require, run_command
+
+matplotlib.use("Agg")  # pictures are files: no screen is needed
+from matplotlib import pyplot as plt  # noqa: E402
+
+
+def draw(logdirs, out):
+    """Writes returns.png and losses.png.
+
+    Args:
+        logdirs: run directories, seeds of one experiment; from two on, mean and 95 % band of the mean are drawn.
+        out: directory of the pictures, made if missing.
+
+    Raises:
+        UserError: a directory without a run.
+    """
+    for logdir in logdirs:
+        require(
+            (Path(logdir) / "evaluations.csv").is_file(), f"no evaluations.csv in {logdir}: expected a run directory"
+        )
+    Path(out).mkdir(parents=True, exist_ok=True)
+    title = f"{Path(logdirs[0]).name}" if len(logdirs) == 1 else f"{len(logdirs)} runs: mean and 95 % band of the mean"
+    _draw_returns(logdirs, title, Path(out) / "returns.png")
+    _draw_losses(logdirs, title, Path(out) / "losses.png")
+
+
+def read_csv(path):
+    """Columns of a CSV file by name, float64 arrays; none where there is no such file or no row."""
+    columns = defaultdict(list)
+    if Path(path).is_file():
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file):
+                for name, value in row.items():
+                    columns[name].append(float(value))
+    return {name: np.array(values) for name, values in columns.items()}
+
+
+def _draw_returns(logdirs, title, path):
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    if len(logdirs) == 1:
+        training = read_csv(Path(logdirs[0]) / "episodes.csv")
+        if training:
+            axes.plot(training["step"], training["return"], ".", ms=2, color="0.7", label="training episodes")
+    runs = []
+    for logdir in logdirs:
+        rows = read_csv(Path(logdir) / "evaluations.csv")
+        steps = np.unique(rows["step"])
+        runs.append((steps, np.array([rows["return"][rows["step"] == step].mean() for step in steps])))
+    _band(axes, runs, "deterministic policy")
+    axes.set(title=title, xlabel="environment steps", ylabel="return of an episode")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _draw_losses(logdirs, title, path):
+    tables = [table for table in (read_csv(Path(x) / "metrics.csv") for x in logdirs) if table]
+    names = [name for name in (tables[0] if tables else []) if name.endswith("_loss")]
+    if not names:
+        return  # the run ended before its first gradient step
+    figure, rows = plt.subplots(
+        len(names), figsize=(7, 2 * len(names)), sharex=True, layout="constrained", squeeze=False
+    )
+    for axes, name in zip(rows[:, 0], names, strict=True):
+        _band(axes, [(table["step"], table[name]) for table in tables], None)
+        axes.set(ylabel=name.replace("_", " "))
+    rows[0, 0].set(title=title)
+    rows[-1, 0].set(xlabel="environment steps")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _band(axes, runs, label):
+    """Draws curves [(steps, values)]: a single one as it is, several as the mean at common steps and its 95 % band."""
+    if len(runs) == 1:
+        axes.plot(*runs[0], label=label)
+        return
+    steps = sorted(set.intersection(*(set(steps) for steps, _ in runs)))
+    require(steps, "the runs have no step in common: expected seeds of one experiment")
+    values = np.array([[x[list(s).index(step)] for step in steps] for s, x in runs])  # [runs, steps]
+    mean, error = values.mean(axis=0), 1.96 * values.std(axis=0, ddof=1) / len(runs) ** 0.5
+    axes.plot(steps, mean, label=label)
+    axes.fill_between(steps, mean - error, mean + error, alpha=0.3)
+
+
+def main(logdirs):
+    """The command; see the module's docstring."""
+    out = flags.FLAGS.out or logdirs[0]
+    draw(logdirs, out)
+    print(f"wrote {out}/returns.png and {out}/losses.png")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("out", None, "Directory of the pictures; default the first DIR.")
+    run_command(main, arguments="DIR")

@@ -1,0 +1,55 @@
+"""The run directory: who may write there, and what a run leaves in it."""
+
+import fcntl
+import shutil
+from pathlib import Path
+
+from tfsac.errors import UserError, require
+
+# All that a run writes at the top of its directory; --overwrite removes these and nothing else.
+NAMES = (
+    "config.gin", "metrics.csv", "episodes.csv", "evaluations.csv", "checkpoints", "tensorboard", "losses.png",
+    "returns.png", "non_finite.npz",
+)  # fmt: skip
+
+
+def holds_run(logdir):
+    """Whether a run, finished or not, has left anything here."""
+    return any((Path(logdir) / name).exists() for name in NAMES)
+
+
+def check_free(logdir, overwrite):
+    """Refuses, with UserError, a directory that holds a run, unless it is to be overwritten."""
+    require(not Path(logdir).exists() or Path(logdir).is_dir(), f"--logdir={logdir} is a file, expected a directory")
+    require(
+        overwrite or not holds_run(logdir),
+        f"{logdir} already holds a run: --resume goes on with it, --overwrite begins anew, --logdir names another",
+    )
+
+
+def take(logdir, overwrite):
+    """Takes the directory, made if missing, for this process; removes an earlier run if it is to be overwritten.
+
+    The kernel releases the lock with the process, however that ends, so that no stale lock exists.
+
+    Returns:
+        The open lock file: the lock lasts as long as it does.
+
+    Raises:
+        UserError: another process has it, or it cannot be written.
+    """
+    try:
+        Path(logdir).mkdir(parents=True, exist_ok=True)
+        file = open(Path(logdir) / ".lock", "w")  # noqa: SIM115 (it stays open as long as the run)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"another process is training in {logdir}: wait for it or take another --logdir") from error
+    except OSError as error:
+        raise UserError(f"cannot write to --logdir={logdir}: {error.strerror}; take another place") from error
+    if overwrite:
+        for path in (Path(logdir) / name for name in NAMES):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    return file

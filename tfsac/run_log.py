@@ -1,0 +1,111 @@
+"""What a run writes down and shows while it runs: CSV tables, TensorBoard, the progress bar."""
+
+import csv
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+
+class RunLog:
+    """The log of one run.
+
+    Args:
+        logdir: the run directory.
+        total_steps: where the progress bar ends.
+        step: where the run stands; above 0 after a resume.
+        state: what `get_state` gave at that step; rows written since are cut off, so that none is there twice.
+    """
+
+    def __init__(self, logdir, total_steps, step=0, state=None):
+        self._logdir = Path(logdir)
+        state = state or {"seconds": 0.0, "bytes": {}}
+        for path in self._files():
+            size = state["bytes"].get(str(path.relative_to(self._logdir)), 0)
+            if size:
+                with open(path, "r+b") as file:
+                    file.truncate(size)
+            else:
+                path.unlink()
+        self._began, self._began_at, self._began_after = time.monotonic(), step, state["seconds"]
+        self._last = step, state["seconds"]  # where the last row of metrics was written
+        self._tables, self._shown = {}, {}
+        self._tensorboard = tf.summary.create_file_writer(str(self._logdir / "tensorboard"))
+        self._bar = tqdm(
+            total=total_steps, initial=step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True
+        )
+
+    def episode(self, step, total, length):
+        """Logs a training episode that ended at this step with this return."""
+        self._write("episodes", {"step": step, "return": total, "length": length})
+        self._show(training=total)
+
+    def metrics(self, step, values):
+        """Logs what the gradient steps of one compiled call had to say: arrays [K] by name, of which the means."""
+        (last_step, last_seconds), seconds = self._last, self.seconds
+        self._last = step, seconds
+        clock = {"seconds": seconds, "steps_per_second": (step - last_step) / max(seconds - last_seconds, 1e-9)}
+        means = {name: float(np.mean(value)) for name, value in values.items()}
+        self._write("metrics", {"step": step} | clock | means)
+        self._scalars("metrics", step, clock | means)
+        self._show(alpha=means["alpha"])
+
+    def evaluation(self, step, returns, lengths):
+        """Logs the returns and lengths of evaluation episodes, one entry an episode."""
+        for episode, (total, length) in enumerate(zip(returns, lengths, strict=True)):
+            self._write("evaluations", {"step": step, "episode": episode, "return": total, "length": length})
+        self._scalars("evaluations", step, {"return": np.mean(returns)})
+        self._show(evaluation=np.mean(returns))
+        if self._bar.disable:  # no terminal: a line now and then instead of a bar that moves
+            rate = (step - self._began_at) / max(self.seconds - self._began_after, 1e-9)
+            left = tqdm.format_interval((self._bar.total - step) / max(rate, 1e-9))
+            shown = "  ".join(f"{name} {value}" for name, value in self._shown.items())
+            print(f"step {step}/{self._bar.total}  {rate:.0f} steps/s  {shown}  left {left}", flush=True)
+
+    def advance(self, step):
+        """Moves the progress bar to this step."""
+        self._bar.update(step - self._bar.n)
+
+    @property
+    def seconds(self):
+        """Since the start of the run; time before a resume counts, time between does not."""
+        return self._began_after + time.monotonic() - self._began
+
+    def get_state(self):
+        """Seconds so far and the size of every log file, all of it on its way to the disk."""
+        self._tensorboard.flush()
+        for file, _ in self._tables.values():
+            file.flush()
+        sizes = {str(path.relative_to(self._logdir)): path.stat().st_size for path in self._files()}
+        return {"seconds": self.seconds, "bytes": sizes}
+
+    def close(self):
+        """Closes every file and leaves the bar where it stands."""
+        self._bar.close()
+        self._tensorboard.close()
+        for file, _ in self._tables.values():
+            file.close()
+
+    def _write(self, table, row):
+        if table not in self._tables:
+            path = self._logdir / f"{table}.csv"
+            file = open(path, "a", newline="", buffering=1)  # noqa: SIM115 (open as long as the run; readable at once)
+            self._tables[table] = file, csv.DictWriter(file, list(row), lineterminator="\n")
+            if file.tell() == 0:
+                self._tables[table][1].writeheader()
+        self._tables[table][1].writerow(row)
+
+    def _scalars(self, group, step, values):
+        with self._tensorboard.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(f"{group}/{name}", value)
+
+    def _show(self, **values):
+        self._shown |= {name: f"{value:.4g}" for name, value in values.items()}
+        self._bar.set_postfix(self._shown, refresh=False)
+
+    def _files(self):
+        return [*self._logdir.glob("*.csv"), *self._logdir.glob("tensorboard/*")]

@@ -1,0 +1,183 @@
+"""The trained policy as .tflite files: one signature each, builtin operators only, a static batch of one."""
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from flatbuffers import Builder
+
+from tfsac.saved_model import ExportedPolicy
+
+KINDS = ("float32", "float16", "dynamic", "int8", "sample")
+METADATA_NAME = "tfsac"
+# Operators that a device's runtime lacks, or whose weights are not in the file.
+FORBIDDEN = ("CUSTOM", "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE")
+
+
+def convert(weights, low, high, kind, calibration=None):
+    """Converts the policy.
+
+    Args:
+        weights: arrays by name, as `NumpyPolicy` takes them.
+        low, high: bounds of the action in the environment's units, [A].
+        kind: 'float32', 'float16', 'dynamic' (int8 weights, float activations), 'int8' (weights and activations;
+            float in and out) or 'sample' (float32 with the inputs observation and noise; the others have observation).
+        calibration: observations [N, O] that fix the ranges of 'int8'.
+
+    Returns:
+        The file's bytes, without metadata.
+    """
+    if kind == "float16":  # constants are rounded to float16: bounds towards each other
+        low, high = _round_to_float16(low, up=True), _round_to_float16(high, up=False)
+    policy = ExportedPolicy(weights, low, high)
+    observation = tf.TensorSpec([1, policy.observation_dim], name="observation")
+    if kind == "sample":
+        noise = tf.TensorSpec([1, policy.action_dim], name="noise")
+        function = tf.function(lambda observation, noise: {"action": policy.sample(observation, noise)["action"]})
+        concrete = function.get_concrete_function(observation, noise)
+    elif kind == "int8":  # the affine map to the bounds follows in float: see _append_bounds
+        function = tf.function(lambda observation: {"action": policy.unit_action(observation, guarded=False)})
+        concrete = function.get_concrete_function(observation)
+    else:
+        concrete = tf.function(policy.deterministic).get_concrete_function(observation)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(policy, folder, {"deterministic": concrete})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["deterministic"])
+        if kind in ("float16", "dynamic", "int8"):
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if kind == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if kind == "int8":
+            rows = np.asarray(calibration, np.float32)[:, None]
+            converter.representative_dataset = lambda: ({"observation": row} for row in rows)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        with _quiet():
+            model = converter.convert()
+    return _append_bounds(model, low, high) if kind == "int8" else model
+
+
+def embed(model, facts):
+    """The file's bytes with facts, which JSON can hold, as metadata inside; outputs stay as they are."""
+    tree = _unpack(model)
+    tree.metadata = [m for m in tree.metadata or [] if m.name != METADATA_NAME.encode()]
+    tree.metadata.append(_metadata(len(tree.buffers)))
+    tree.buffers.append(_buffer(json.dumps(facts).encode()))
+    return _pack(tree)
+
+
+def inspect(model):
+    """What a device needs to know of a file.
+
+    Returns:
+        Dict: signatures (names), operators (name -> version), inputs and outputs (name -> shape).
+    """
+    tree = _unpack(model)
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    codes = [tree.operatorCodes[operator.opcodeIndex] for operator in tree.subgraphs[0].operators]
+    operators = {
+        names[max(code.builtinCode, code.deprecatedBuiltinCode)]: code.version
+        for code in codes
+    }  # fmt: skip
+    graph = tree.subgraphs[0]
+
+    def shapes(maps):
+        return {m.name.decode(): [int(n) for n in graph.tensors[m.tensorIndex].shape] for m in maps}
+
+    return {
+        "signatures": [s.signatureKey.decode() for s in tree.signatureDefs],
+        "operators": dict(sorted(operators.items())),
+        "inputs": shapes(tree.signatureDefs[0].inputs),
+        "outputs": shapes(tree.signatureDefs[0].outputs),
+    }
+
+
+def _append_bounds(model, low, high):
+    """Puts the map from [-1, 1] to the bounds behind the int8 network, in float.
+
+    One int8 tensor has one scale: quantised in the environment's units, a narrow bound would share the wide one's
+    coarse grid and could be overstepped. In [-1, 1] all coordinates are alike, and a float clip at the end is exact.
+    """
+    low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
+    tree = _unpack(model)
+    graph = tree.subgraphs[0]
+    source = graph.outputs[0]
+
+    def tensor(name, constant=None):
+        new = schema.TensorT()
+        new.name, new.shape, new.type = name, [1, len(low)], schema.TensorType.FLOAT32
+        if constant is not None:  # else buffer 0, the empty one: written at run time
+            new.buffer = len(tree.buffers)
+            tree.buffers.append(_buffer(constant.tobytes()))
+        graph.tensors.append(new)
+        return len(graph.tensors) - 1
+
+    def operator(name, options_type, options, constant):
+        nonlocal source
+        code = schema.OperatorCodeT()
+        code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
+        code.version = 1
+        tree.operatorCodes.append(code)
+        new = schema.OperatorT()
+        new.opcodeIndex, new.builtinOptionsType = len(tree.operatorCodes) - 1, options_type
+        new.builtinOptions = options
+        new.inputs = [source, tensor(f"{name.lower()}_constant", constant)]
+        source = tensor(f"{name.lower()}_action")
+        new.outputs = [source]
+        graph.operators.append(new)
+
+    kinds = schema.BuiltinOptions
+    operator("MUL", kinds.MulOptions, schema.MulOptionsT(), 0.5 * high - 0.5 * low)
+    operator("ADD", kinds.AddOptions, schema.AddOptionsT(), 0.5 * low + 0.5 * high)
+    operator("MINIMUM", kinds.MaximumMinimumOptions, schema.MaximumMinimumOptionsT(), high)
+    operator("MAXIMUM", kinds.MaximumMinimumOptions, schema.MaximumMinimumOptionsT(), low)
+    graph.outputs = [source]
+    tree.signatureDefs[0].outputs[0].tensorIndex = source
+    return _pack(tree)
+
+
+def _round_to_float16(values, up):
+    """The nearest float16 on one side of each value, as float32."""
+    exact = np.asarray(values, np.float32)
+    near = exact.astype(np.float16)
+    inward = near >= exact if up else near <= exact
+    return np.where(inward, near, np.nextafter(near, np.float16(np.inf if up else -np.inf))).astype(np.float32)
+
+
+def _metadata(buffer):
+    metadata = schema.MetadataT()
+    metadata.name, metadata.buffer = METADATA_NAME, buffer
+    return metadata
+
+
+def _buffer(data):
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(data, np.uint8)
+    return buffer
+
+
+def _unpack(model):
+    return schema.ModelT.InitFromPackedBuf(bytearray(model), 0)
+
+
+def _pack(tree):
+    builder = Builder(1024)
+    builder.Finish(tree.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps the converter's C++ notices, which no setting silences, off the terminal."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(io.StringIO()):
+        saved = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
