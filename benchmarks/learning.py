@@ -31,13 +31,12 @@ TASKS = {
 
 
 def run(task, seed):
-    """Trains and evaluates one seed; its CSV appears when all marks are done."""
+    """Trains and evaluates one seed, mark by mark."""
     gin_file, bindings, marks = TASKS[task]
     result, logdir = RESULTS / f"{task}-seed{seed}.csv", f"runs/learning/{task}-seed{seed}"
-    if result.exists() or (task in ONE_SEED and seed > 0):
+    if task in ONE_SEED and seed > 0:
         return
-    rows = []
-    for mark in marks:
+    for mark in sorted(set(marks) - set(_returns(result))):
         command = ["tfsac.train", f"--logdir={logdir}", f"--gin_param=train.total_steps = {mark}"]
         if Path(logdir, "checkpoints").exists():
             command.append("--resume")
@@ -47,10 +46,11 @@ def run(task, seed):
         _python(command, logdir)
         output = _python(["tfsac.evaluate", f"--logdir={logdir}", f"--episodes={EPISODES}", "--json"], logdir)
         returns = json.loads(output)["returns"]
-        rows += [(mark, episode, value) for episode, value in enumerate(returns)]
+        with open(result, "a", newline="") as file:
+            head = [] if file.tell() else [("step", "episode", "return")]
+            rows = [(mark, episode, value) for episode, value in enumerate(returns)]
+            csv.writer(file, lineterminator="\n").writerows(head + rows)
         print(f"{task} seed {seed} step {mark}: {sum(returns) / EPISODES:.3f}", flush=True)
-    with open(result, "w", newline="") as file:
-        csv.writer(file).writerows([("step", "episode", "return"), *rows])
 
 
 def table():
@@ -58,14 +58,20 @@ def table():
     lines = ["| task | step | mean return of 100 episodes, by seed | bar |", "|---|---|---|---|"]
     for task, (_, _, marks) in TASKS.items():
         for mark, bar in marks.items():
-            means = []
-            for path in sorted(RESULTS.glob(f"{task}-seed*.csv")):
-                with open(path, newline="") as file:
-                    returns = [float(row["return"]) for row in csv.DictReader(file) if int(row["step"]) == mark]
-                means.append(sum(returns) / len(returns))
-            shown = ", ".join(f"{mean:.2f}" for mean in means)
+            runs = [_returns(path) for path in sorted(RESULTS.glob(f"{task}-seed*.csv"))]
+            shown = ", ".join(f"{sum(run[mark]) / EPISODES:.2f}" for run in runs if mark in run)
             lines.append(f"| {task} | {mark:,} | {shown} | {'' if bar is None else bar} |")
     return "\n".join(lines)
+
+
+def _returns(path):
+    """Returns by mark, as far as the run has come."""
+    found = {}
+    if path.exists():
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file):
+                found.setdefault(int(row["step"]), []).append(float(row["return"]))
+    return found
 
 
 def _python(arguments, logdir):

@@ -35,7 +35,7 @@ def load(path):
 def _load_saved_model(path):
     facts = Path(path) / SAVED_MODEL_FACTS
     require(facts.is_file(), f"no {facts}: expected a SavedModel directory written by tfsac.export")
-    import tensorflow as tf  # only here: a .tflite file is evaluated without it
+    from tfsac.quiet_tensorflow import tf  # only here: a .tflite file is evaluated without it
 
     signature = tf.saved_model.load(str(path)).signatures["deterministic"]
 

@@ -1,5 +1,6 @@
 """The trained policy as policy.h: a C99 header with weights and forward pass that needs nothing but tanhf."""
 
+import ctypes
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from tfsac.errors import UserError, require
 
 OBSERVATION_LIMIT = 1e6  # as in the exported graphs
 
-CORTEX_M4 = "-mcpu=cortex-m4 -mthumb -mfpu=fpv4-sp-d16 -mfloat-abi=hard -std=c99 -O2".split()
+CORTEX_M4 = ["-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard", "-std=c99", "-O2"]
 
 _TOP = """\
 #ifndef TFSAC_POLICY_H
@@ -107,10 +108,12 @@ def write_policy_header(path, weights, low, high, facts, golden):
         "action_middle": np.float32(0.5) * low + np.float32(0.5) * high,
         "action_half": np.float32(0.5) * high - np.float32(0.5) * low,
     }
-    constants = {f"{name}_{part}": x for name, *arrays in layers for part, x in zip(("kernel", "bias"), arrays)}
+    constants = {}
+    for name, kernel, bias in layers:
+        constants |= {f"{name}_kernel": kernel, f"{name}_bias": bias}
     observations, actions = (np.asarray(golden[key], np.float32) for key in ("observations", "actions"))
     require(
-        observations.shape[1:] == (inputs,) and actions.shape == (len(observations), outputs),
+        len(observations) > 0 and observations.shape[1:] == (inputs,) and actions.shape == (len(observations), outputs),
         f"golden vectors: expected [N, {inputs}] and [N, {outputs}], received {observations.shape}, {actions.shape}",
     )
     answers = {"golden_observations": observations, "golden_actions": actions}
@@ -133,6 +136,45 @@ def write_policy_header(path, weights, low, high, facts, golden):
     )
 
 
+class Compiled:
+    """A policy.h compiled for this machine with -O2, as the device kit does: observation [O] -> action [A].
+
+    Args:
+        directory: where policy.h lies.
+    """
+
+    def __init__(self, directory):
+        with tempfile.TemporaryDirectory() as folder:
+            source, library = Path(folder, "policy.c"), Path(folder, "policy.so")
+            source.write_text(
+                "#define TFSAC_POLICY_GOLDEN\n"
+                '#include "policy.h"\n'
+                "const int observation_dim = TFSAC_OBSERVATION_DIM, action_dim = TFSAC_ACTION_DIM;\n"
+                "void act(const float *observation, float *action) { tfsac_policy_act(observation, action); }\n"
+                "int selftest(void) { return tfsac_policy_selftest(); }\n"
+            )
+            flags = ["-std=c99", "-O2", "-shared", "-fPIC", "-I", directory]
+            _run("cc", *flags, source, "-o", library, "-lm")
+            self._library = ctypes.CDLL(library)  # stays loaded when the file is gone
+        sizes = (ctypes.c_int.in_dll(self._library, name).value for name in ("observation_dim", "action_dim"))
+        self._observation, self._action = (np.zeros(size, np.float32) for size in sizes)
+        self._pointers = [ctypes.c_void_p(x.ctypes.data) for x in (self._observation, self._action)]
+
+    def __call__(self, observation):
+        self._observation[:] = observation
+        self._library.act(*self._pointers)
+        return self._action.copy()
+
+    def selftest(self):
+        """The number of golden vectors answered wrongly."""
+        return self._library.selftest()
+
+
+def compiled(directory):
+    """The policy.h in a directory as a function, or None where there is no C compiler."""
+    return Compiled(directory) if shutil.which("cc") else None
+
+
 def footprint_cortex_m4(directory):
     """What the policy.h in a directory takes of a Cortex-M4F, compiled with -O2 and tanhf from newlib.
 
@@ -142,11 +184,11 @@ def footprint_cortex_m4(directory):
         directory: where policy.h lies.
 
     Returns:
-        Dict: compiler, flags, flash_bytes (code and constants), weights_bytes (the part of it that is weights),
-        ram_bytes (static; 0 is usual), stack_bytes (deepest path of calls); None where arm-none-eabi-gcc is absent.
+        Dict of bytes: flash (code and constants), ram (static: the library's errno), stack (the deepest path of calls);
+        None where arm-none-eabi-gcc or its newlib is absent.
     """
     compiler = shutil.which("arm-none-eabi-gcc")
-    if not compiler:
+    if not compiler or _run(compiler, "-print-file-name=nano.specs").strip() == "nano.specs":
         return None
     with tempfile.TemporaryDirectory() as folder:
         source, program = Path(folder, "act.c"), Path(folder, "act.elf")
@@ -158,15 +200,10 @@ def footprint_cortex_m4(directory):
         link = ["--specs=nano.specs", "-nostartfiles", "-Wl,--gc-sections,--entry=act", "-lm", "-o", program]
         _run(compiler, *CORTEX_M4, "-ffunction-sections", "-fdata-sections", "-I", directory, source, *link)
         text, data, bss = map(int, _run("arm-none-eabi-size", program).splitlines()[1].split()[:3])
-        symbols = _run("arm-none-eabi-nm", "--print-size", program)
-        weights = re.findall(r"^\S+ (\S+) \w tfsac_\w+_(?:kernel|bias)$", symbols, re.M)
         return {
-            "compiler": _run(compiler, "--version").splitlines()[0],
-            "flags": " ".join(CORTEX_M4),
-            "flash_bytes": text + data,  # data lies in flash until it is copied to RAM at the start
-            "weights_bytes": sum(int(size, 16) for size in weights),
-            "ram_bytes": data + bss,
-            "stack_bytes": _deepest_stack(_run("arm-none-eabi-objdump", "-d", "--no-show-raw-insn", program), "act"),
+            "flash": text + data,  # data lies in flash until it is copied to RAM at the start
+            "ram": data + bss,
+            "stack": _deepest_stack(_run("arm-none-eabi-objdump", "-d", "--no-show-raw-insn", program), "act"),
         }
 
 
@@ -195,11 +232,9 @@ def _require_finite(layers):
 def _inward(low, high):
     """Bounds as float32, never outside the given ones."""
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
-    up, down = np.float32(np.inf), np.float32(-np.inf)
     low32, high32 = low.astype(np.float32), high.astype(np.float32)
-    return np.where(low32 < low, np.nextafter(low32, up), low32), np.where(
-        high32 > high, np.nextafter(high32, down), high32
-    )
+    low32 = np.where(low32 < low, np.nextafter(low32, np.float32(np.inf)), low32)
+    return low32, np.where(high32 > high, np.nextafter(high32, np.float32(-np.inf)), high32)
 
 
 def _number(x):
@@ -229,7 +264,7 @@ def _act(layers):
         "/* The deterministic action, tanh(mu) scaled to the bounds; both in the environment's units. */",
         "static inline void tfsac_policy_act(const float *observation, float *action)",
         "{",
-        *(f"    float {name}[{size}];" for (name, _, _), size in zip(layers, sizes)),
+        *(f"    float {name}[{size}];" for (name, _, _), size in zip(layers, sizes, strict=True)),
     ]
     source = "tfsac_policy_guard(observation[i])"
     for name, kernel, _ in layers:

@@ -85,12 +85,14 @@ def save(folder, step, facts, arrays, replay):
         _prune(folder)
     except OSError as error:
         left = f"the last complete one is of step {known[-1]}" if known else "there is no earlier one"
-        raise RunError(f"cannot write the checkpoint of step {step}: {error}; {left}") from error
+        reason = error if error.errno else f"{error} (is the disk full?)"  # numpy says no more than how far it came
+        raise RunError(f"cannot write the checkpoint of step {step}: {reason}; {left}") from error
 
 
 def steps(folder):
     """Steps of the checkpoints in the folder, oldest first; none where there is no such folder."""
-    return sorted(int(path.name.removeprefix("step-")) for path in Path(folder).glob("step-*"))
+    names = (path.name.removeprefix("step-") for path in Path(folder).glob("step-*"))
+    return sorted(int(name) for name in names if name.isdecimal())
 
 
 def restore(folder):
@@ -105,26 +107,32 @@ def restore(folder):
     try:
         sums = _read_sums(path)
         for name, digest in sums.items():
+            if not (path / name).is_file():
+                raise ValueError(f"{name}, which SHA256SUMS lists, is missing")
             if _sha256(path / name) != digest:
-                raise ValueError(f"{name} is not what was written (its SHA-256 differs)")
+                raise ValueError(f"{name} is not what was written: its SHA-256 is not the one in SHA256SUMS")
         facts = json.loads((path / "facts.json").read_text())
         missing = {"state.npz", "facts.json", *facts["replay_files"]} - set(sums)
         if missing:
             raise ValueError(f"SHA256SUMS lacks {sorted(missing)[0]}")
         with np.load(path / "state.npz", allow_pickle=False) as file:
             arrays = dict(file)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         cure = f"remove {path} to go on from step {known[-2]}" if len(known) > 1 else "there is no earlier one"
         raise UserError(f"the checkpoint of step {known[-1]} is damaged: {error}; {cure}") from error
     return Checkpoint(facts["step"], facts, arrays, [path / name for name in facts["replay_files"]])
 
 
 def replay_segments(checkpoint):
-    """Yields the rows that the replay held, oldest first, one matrix a file."""
+    """Yields the rows that the replay held, oldest first, one matrix a file; UserError where one is no matrix."""
     replay = checkpoint.facts["replay"]
     oldest = replay["inserted"] - min(replay["inserted"], replay["capacity"])
     for path in checkpoint.replay_files:
-        yield np.load(path, allow_pickle=False)[max(0, oldest - _range(path)[0]) :]
+        try:
+            rows = np.load(path, allow_pickle=False)
+        except ValueError as error:  # no array of numbers, although its checksum is the one that was written down
+            raise UserError(f"{path}: {error}") from error
+        yield rows[max(0, oldest - _range(path)[0]) :]
 
 
 def _save_replay(folder, replay, earlier):
@@ -163,8 +171,12 @@ def _range(name):
 
 
 def _read_sums(path):
-    lines = (path / "SHA256SUMS").read_text().splitlines()
-    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+    text = (path / "SHA256SUMS").read_bytes().decode(errors="replace")
+    *lines, end = text.split("\n")
+    sums = [line.split("  ", 1) for line in lines]
+    if end or any(len(parts) != 2 for parts in sums):
+        raise ValueError("SHA256SUMS is not what was written")
+    return {name: digest for digest, name in sums}
 
 
 def _replay_sums(path):

@@ -3,7 +3,6 @@
 import numpy as np
 
 from tfsac.envs import episode_seed
-from tfsac.errors import NonFiniteError, RunError
 from tfsac.replay import Transition
 
 
@@ -38,8 +37,7 @@ class Collector:
             `Transition` with leading axis [steps], and of each episode that ended (step, return, length).
 
         Raises:
-            NonFiniteError: an observation or a reward is NaN or infinite.
-            RunError: an observation has another shape than the environment's space.
+            NonFiniteError, RunError: see `make_env`.
         """
         transitions, ended = [], []
         for _ in range(steps):
@@ -85,27 +83,14 @@ class _Episode:
 
     def __init__(self, env, seed, environment, number=0):
         self.env, self.number = env, number
-        observation, _ = env.reset(seed=episode_seed(seed, environment, number))
-        self.observation = self._checked(observation)
+        self.observation, _ = env.reset(seed=episode_seed(seed, environment, number))
         self.actions, self.total_reward = [], 0.0
 
     def step(self, action):
         """-> the step as a `Transition`, whether the episode is over."""
         next_observation, reward, terminated, truncated, _ = self.env.step(action)
-        next_observation = self._checked(next_observation)
-        if not np.isfinite(reward):
-            raise NonFiniteError(f"the environment's reward is {reward}", {"action": action})
         transition = Transition(self.observation, action, reward, next_observation, float(terminated))
         self.observation = next_observation
         self.actions.append(action)
-        self.total_reward += float(reward)
+        self.total_reward += reward
         return transition, terminated or truncated
-
-    def _checked(self, observation):
-        observation = np.array(observation, np.float32)  # a copy: some environments write into the one they gave
-        expected = self.env.observation_space.shape
-        if observation.shape != expected:
-            raise RunError(f"expected observations of shape {expected}, the environment gave {observation.shape}")
-        if not np.all(np.isfinite(observation)):
-            raise NonFiniteError("the environment's observation is not finite", {"observation": observation})
-        return observation

@@ -6,6 +6,7 @@ gin file can import a module or name a Python object, and the functions are call
 
 import difflib
 import inspect
+import re
 import tokenize
 import types
 import typing
@@ -44,7 +45,11 @@ def read(files, params):
     bindings = {}
     for path in files:
         require(Path(path).is_file(), f"no such gin file: {path}")
-        bindings |= _parse(Path(path).read_text(), path)
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot read {path}: {error}") from error
+        bindings |= _parse(text, path)
     for param in params:
         bindings |= _parse(param, "--gin_param")
     return bindings
@@ -106,9 +111,11 @@ def _parse(text, source):
                 raise UserError(f"{kind} in line {statement.location.line_num}")
             if statement.scope or not statement.selector or not statement.arg_name:
                 raise UserError(f"{statement.location.line_content.strip()!r} binds no name.parameter")
+            repr(statement.value)  # fails for an integer of more than 4300 digits, which no message could show
             bindings[f"{statement.selector}.{statement.arg_name}"] = statement.value
-    except (UserError, SyntaxError, ValueError, tokenize.TokenError) as error:
-        raise UserError(f"{source}: {' '.join(str(error).split())}; {cure}") from error
+    except (UserError, SyntaxError, ValueError, RecursionError, tokenize.TokenError) as error:
+        words = re.sub("malformed node.*?> ", "", " ".join(str(error).split()))  # Python's, with an address in memory
+        raise UserError(f"{source}: {words}; {cure}") from error
     return bindings
 
 
@@ -125,18 +132,20 @@ def _checked(name, value, annotation):
             f"{name}: expected a list of sizes such as (256, 256), received {value!r}",
         )
         return tuple(_checked(name, x, int) for x in value)
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # Neither NaN nor infinite, nor beyond what every counter can hold.
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2.0**63
     if kind is int and is_number and value == value // 1:
         value = int(value)
     if kind is float and is_number:
         value = float(value)
-    require(type(value) is kind, f"{name}: expected {_WORDS[kind]}, received {value!r}")
+    fits_kind = type(value) is kind and (is_number or kind is str)
+    require(fits_kind, f"{name}: expected {_WORDS[kind]}, received {value!r}")
     if kind is str:
         choices = CHOICES.get(parameter)
         require(not choices or value in choices, f"{name}: expected one of {choices}, received {value!r}")
     else:
         fits, words = RANGES.get(parameter, (lambda x: x > 0, "above 0"))
-        require(abs(value) < float("inf") and fits(value), f"{name}: expected a number {words}, received {value!r}")
+        require(fits(value), f"{name}: expected a number {words}, received {value!r}")
     return value
 
 

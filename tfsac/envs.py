@@ -1,10 +1,12 @@
 """Gymnasium environments as the agents see them: a flat float32 observation, an action in [-1, 1]^A."""
 
+import warnings
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict
 
-from tfsac.errors import UserError, require
+from tfsac.errors import NonFiniteError, RunError, UserError, require
 
 # Modules of environments that come with an extra of tfsac's.
 OWN_MODULES = ("shimmy",)
@@ -19,22 +21,24 @@ def make_env(env_id, unit_actions=True):
             exported policies).
 
     Returns:
-        A gymnasium.Env with a float32 observation [O]; its attribute `unwrapped` is the bare environment.
+        A gymnasium.Env with a float32 observation [O]; its attribute `unwrapped` is the bare environment. Its reset
+        and step raise NonFiniteError for an observation or a reward that is NaN or infinite in float32,
+        and RunError for an observation of another shape and for whatever the environment itself raises.
 
     Raises:
         UserError: no such environment, or not a Box action and a flat Box observation.
     """
     try:
-        env = gym.make(env_id)
-    except (gym.error.Error, ImportError, ValueError, TypeError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"cannot make environment {env_id!r}: {reason}") from error
-    if isinstance(env.observation_space, Dict):
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of an old version's name
+            env = gym.make(env_id)
+    except Exception as error:  # the constructor may be anyone's
+        raise UserError(f"cannot make environment {env_id!r}: {_first_line(error)}") from error
+    if isinstance(env.observation_space, Dict) and all(
+        isinstance(space, Box) and len(space.shape) <= 1 for space in env.observation_space.values()
+    ):
         env = gym.wrappers.FlattenObservation(env)
     _check_spaces(env_id, env.observation_space, env.action_space)
-    if env.observation_space.dtype != np.float32:
-        space = Box(-np.inf, np.inf, env.observation_space.shape, np.float32)
-        env = gym.wrappers.TransformObservation(env, lambda x: np.asarray(x, np.float32), space)
+    env = _Checked(env)
     if unit_actions:
         low, high = env.action_space.low, env.action_space.high
         env = gym.wrappers.TransformAction(
@@ -46,8 +50,9 @@ def make_env(env_id, unit_actions=True):
 def to_bounds(action, low, high):
     """Maps an action from [-1, 1]^A to the environment's Box [low, high], as its dtype; exact at the bounds."""
     # Halves first: high - low may overflow. The clip is for the last bit, which rounding may put outside.
-    scaled = (0.5 * low + 0.5 * high) + action * (0.5 * high - 0.5 * low)
-    return np.clip(scaled, low, high).astype(low.dtype)
+    scaled = np.clip((0.5 * low + 0.5 * high) + action * (0.5 * high - 0.5 * low), low, high)
+    # Rounding may also leave the ends short of the bounds.
+    return np.where(action <= -1, low, np.where(action >= 1, high, scaled)).astype(low.dtype)
 
 
 def episode_seed(seed, environment, episode):
@@ -74,6 +79,49 @@ def check_trusted(env_id, repeated, source):
         not colon or module in OWN_MODULES or repeated == env_id,
         f"{source} would import the module {module!r}: if you trust it, add --env_id={env_id}",
     )
+
+
+class _Checked(gym.Wrapper):
+    """Hands out float32 copies (some environments write into the array they gave), and nothing unfit to learn from."""
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.observation_space = Box(-np.inf, np.inf, env.observation_space.shape, np.float32)
+        if env.observation_space.dtype == np.float32:
+            self.observation_space = env.observation_space
+
+    def reset(self, **kwargs):
+        observation, info = self._call(self.env.reset, **kwargs)
+        return self._checked(observation), info
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = self._call(self.env.step, action)
+        observation = self._checked(observation)
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(np.float32(reward))
+        if not finite:
+            raise NonFiniteError(f"the environment's reward is {reward}", {"action": action})
+        return observation, float(reward), terminated, truncated, info
+
+    def _call(self, function, *args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            raise RunError(f"the environment {self.spec.id} raised {_first_line(error)}") from error
+
+    def _checked(self, observation):
+        with np.errstate(over="ignore"):
+            observation = np.array(observation, np.float32)
+        expected = self.observation_space.shape
+        if observation.shape != expected:
+            raise RunError(f"expected observations of shape {expected}, the environment gave {observation.shape}")
+        if not np.all(np.isfinite(observation)):
+            raise NonFiniteError("the environment's observation is not finite", {"observation": observation})
+        return observation
+
+
+def _first_line(error):
+    return f"{type(error).__name__}: {error}".split("\n")[0]
 
 
 def _check_spaces(env_id, observation_space, action_space):

@@ -43,22 +43,25 @@ def run_command(main, arguments=None):
         try:
             rest = flags.FLAGS(argv)
         except flags.Error as error:
-            print(f"error: {' '.join(str(error).split())}; --help lists the flags", file=sys.stderr)
-            sys.exit(2)
-        if bool(rest[1:]) != bool(arguments) and not flags.FLAGS.help:
+            sys.exit(_fail(f"{error}; --help lists the flags", 2))
+        except SystemExit:
+            sys.exit(0)  # --help has been answered; absl takes that for a failure
+        if bool(rest[1:]) != bool(arguments):
             fault = f"expected {arguments}" if arguments else f"unexpected argument {rest[1]!r}"
-            print(f"error: {fault}; --help lists the flags", file=sys.stderr)
-            sys.exit(2)
-        if flags.FLAGS.help:
-            print(sys.modules["__main__"].__doc__ + flags.FLAGS.main_module_help())
-            sys.exit(0)
+            sys.exit(_fail(f"{fault}; --help lists the flags", 2))
         return rest
 
     def guarded(argv):
         try:
             return main(argv[1:]) if arguments else main()
-        except (UserError, RunError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2 if isinstance(error, UserError) else 1
+        except UserError as error:
+            return _fail(error, 2)
+        except (RunError, OSError) as error:  # OSError: a full disk, a file that may not be read
+            return _fail(error, 1)
 
     app.run(guarded, flags_parser=parse)
+
+
+def _fail(error, status):
+    print("error:", " ".join(str(error).split()), file=sys.stderr)
+    return status

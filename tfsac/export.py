@@ -5,6 +5,8 @@ policy_dynamic.tflite, policy_int8.tflite, policy_sample.tflite, policy.h, the r
 which says how good each file is. Exit status 1 if one fails its checks.
 """
 
+import tfsac.quiet_tensorflow  # isort: skip  (before anything imports TensorFlow)
+
 import hashlib
 import json
 import shutil
@@ -17,7 +19,7 @@ import tensorflow as tf
 from absl import flags
 
 import tfsac
-from tfsac import artefact, c_header, checkpoint, config, device_kit, ladder, report, saved_model, tflite
+from tfsac import artefact, c_header, checkpoint, config, device_kit, ladder, report, saved_model, tflite, tflite_micro
 from tfsac.env_facts import describe
 from tfsac.envs import check_trusted, make_env
 from tfsac.errors import UserError, require, run_command
@@ -141,6 +143,7 @@ def _tflite(path, kind, weights, facts, reference):
         "bytes_without_metadata": len(bare),
         "sha256": hashlib.sha256(final).hexdigest(),
         "operators": inside["operators"],
+        "micro_arena_bytes": tflite_micro.micro_arena(bare),
         **entry,
         "checks": checks,
     }
@@ -164,7 +167,8 @@ def _header(path, weights, facts, reference):
     if act is None:
         return {**size, "checks": {}, "not_checked": "no C compiler here"}
     entry = ladder.measure(act, reference)
-    return {**size, **entry, "checks": ladder.check("c", entry, reference)}
+    checks = ladder.check("c", entry, reference) | {"golden vectors": act.selftest() == 0}
+    return {**size, "cortex_m4_bytes": c_header.footprint_cortex_m4(path.parent), **entry, "checks": checks}
 
 
 def _states(restored):

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from absl import flags
 
-from tfsac.errors import require, run_command
+from tfsac.errors import UserError, require, run_command
 
 matplotlib.use("Agg")  # pictures are files: no screen is needed
 from matplotlib import pyplot as plt  # noqa: E402
@@ -25,12 +25,12 @@ def draw(logdirs, out):
         out: directory of the pictures, made if missing.
 
     Raises:
-        UserError: a directory without a run.
+        UserError: a directory without a run, a damaged table, or runs of different experiments.
     """
     for logdir in logdirs:
-        require(
-            (Path(logdir) / "evaluations.csv").is_file(), f"no evaluations.csv in {logdir}: expected a run directory"
-        )
+        path = Path(logdir) / "evaluations.csv"
+        require(path.is_file(), f"no {path}: expected a run directory, one of a run that was evaluated at least once")
+        require(read_csv(path), f"no row in {path} yet: the run was not evaluated so far")
     Path(out).mkdir(parents=True, exist_ok=True)
     title = f"{Path(logdirs[0]).name}" if len(logdirs) == 1 else f"{len(logdirs)} runs: mean and 95 % band of the mean"
     _draw_returns(logdirs, title, Path(out) / "returns.png")
@@ -38,13 +38,21 @@ def draw(logdirs, out):
 
 
 def read_csv(path):
-    """Columns of a CSV file by name, float64 arrays; none where there is no such file or no row."""
+    """Columns of a CSV file by name, float64 arrays; none where there is no such file or no row.
+
+    The last line counts only once its end is there: the run may be writing it.
+
+    Raises:
+        UserError: something in it is no number.
+    """
     columns = defaultdict(list)
-    if Path(path).is_file():
-        with open(path, newline="") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():
-                    columns[name].append(float(value))
+    text = Path(path).read_text() if Path(path).is_file() else ""
+    for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):
+        for name, value in row.items():
+            try:
+                columns[name].append(float(value))
+            except (TypeError, ValueError) as error:
+                raise UserError(f"{path}: expected numbers in the column {name}, received {value!r}") from error
     return {name: np.array(values) for name, values in columns.items()}
 
 
@@ -69,8 +77,9 @@ def _draw_returns(logdirs, title, path):
 def _draw_losses(logdirs, title, path):
     tables = [table for table in (read_csv(Path(x) / "metrics.csv") for x in logdirs) if table]
     names = [name for name in (tables[0] if tables else []) if name.endswith("_loss")]
+    names = [name for name in names if all(name in table for table in tables)]
     if not names:
-        return  # the run ended before its first gradient step
+        return  # a run that ended before its first gradient step, or runs of two algorithms
     figure, rows = plt.subplots(
         len(names), figsize=(7, 2 * len(names)), sharex=True, layout="constrained", squeeze=False
     )

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import matplotlib
 
+from tfsac.tflite_micro import micro_registrations
+
 matplotlib.use("Agg")  # pictures are files: no screen is needed
 from matplotlib import pyplot as plt  # noqa: E402
 
@@ -84,11 +86,12 @@ def _markdown(result):
         if "operators" in entry:
             operators = ", ".join(f"{operator} (v{v})" for operator, v in entry["operators"].items())
             lines.append(f"- operators: {operators}")
-        if "micro" in entry:
-            lines.append(f"- TFLite Micro: arena {entry['micro']:,} bytes; register the operators above")
-        if "cortex_m4" in entry:
-            sizes = ", ".join(f"{key} {value:,} bytes" for key, value in entry["cortex_m4"].items())
-            lines.append(f"- Cortex-M4F: {sizes}")
+        if entry.get("micro_arena_bytes"):
+            calls = ", ".join(micro_registrations(entry["operators"]))
+            lines.append(f"- TFLite Micro: arena up to {entry['micro_arena_bytes']:,} bytes; register {calls}")
+        if entry.get("cortex_m4_bytes"):
+            sizes = ", ".join(f"{key} {value:,} bytes" for key, value in entry["cortex_m4_bytes"].items())
+            lines.append(f"- compiled for Cortex-M4F at -O2: {sizes}")
         if "sha256" in entry:
             lines.append(f"- SHA-256: `{entry['sha256']}`")
         if "extreme_error" in entry:

@@ -1,6 +1,7 @@
 """What a run writes down and shows while it runs: CSV tables, TensorBoard, the progress bar."""
 
 import csv
+import os
 import sys
 import time
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
+
+TABLES = ("metrics", "episodes", "evaluations")
 
 
 class RunLog:
@@ -75,10 +78,11 @@ class RunLog:
         return self._began_after + time.monotonic() - self._began
 
     def get_state(self):
-        """Seconds so far and the size of every log file, all of it on its way to the disk."""
+        """Seconds so far and the size of every log file; the tables are on the disk, not in a cache, on return."""
         self._tensorboard.flush()
         for file, _ in self._tables.values():
             file.flush()
+            os.fsync(file.fileno())
         sizes = {str(path.relative_to(self._logdir)): path.stat().st_size for path in self._files()}
         return {"seconds": self.seconds, "bytes": sizes}
 
@@ -108,4 +112,5 @@ class RunLog:
         self._bar.set_postfix(self._shown, refresh=False)
 
     def _files(self):
-        return [*self._logdir.glob("*.csv"), *self._logdir.glob("tensorboard/*")]
+        tables = (self._logdir / f"{table}.csv" for table in TABLES)
+        return [*(path for path in tables if path.exists()), *self._logdir.glob("tensorboard/*")]

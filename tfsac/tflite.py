@@ -1,9 +1,6 @@
 """The trained policy as .tflite files: one signature each, builtin operators only, a static batch of one."""
 
-import contextlib
-import io
 import json
-import os
 import tempfile
 
 import numpy as np
@@ -11,6 +8,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from flatbuffers import Builder
 
+from tfsac.quiet_tensorflow import silenced
 from tfsac.saved_model import ExportedPolicy
 
 KINDS = ("float32", "float16", "dynamic", "int8", "sample")
@@ -56,16 +54,17 @@ def convert(weights, low, high, kind, calibration=None):
             rows = np.asarray(calibration, np.float32)[:, None]
             converter.representative_dataset = lambda: ({"observation": row} for row in rows)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        with _quiet():
+        with silenced():
             model = converter.convert()
     return _append_bounds(model, low, high) if kind == "int8" else model
 
 
 def embed(model, facts):
-    """The file's bytes with facts, which JSON can hold, as metadata inside; outputs stay as they are."""
+    """The bytes of a file without metadata, with facts, which JSON can hold, inside; its outputs stay as they are."""
     tree = _unpack(model)
-    tree.metadata = [m for m in tree.metadata or [] if m.name != METADATA_NAME.encode()]
-    tree.metadata.append(_metadata(len(tree.buffers)))
+    entry = schema.MetadataT()
+    entry.name, entry.buffer = METADATA_NAME, len(tree.buffers)
+    tree.metadata = [*(tree.metadata or []), entry]
     tree.buffers.append(_buffer(json.dumps(facts).encode()))
     return _pack(tree)
 
@@ -77,13 +76,13 @@ def inspect(model):
         Dict: signatures (names), operators (name -> version), inputs and outputs (name -> shape).
     """
     tree = _unpack(model)
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    codes = [tree.operatorCodes[operator.opcodeIndex] for operator in tree.subgraphs[0].operators]
-    operators = {
-        names[max(code.builtinCode, code.deprecatedBuiltinCode)]: code.version
-        for code in codes
-    }  # fmt: skip
     graph = tree.subgraphs[0]
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    codes = [tree.operatorCodes[operator.opcodeIndex] for operator in graph.operators]
+    operators = {}
+    for code in codes:
+        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        operators[name] = max(code.version, operators.get(name, 0))
 
     def shapes(maps):
         return {m.name.decode(): [int(n) for n in graph.tensors[m.tensorIndex].shape] for m in maps}
@@ -148,12 +147,6 @@ def _round_to_float16(values, up):
     return np.where(inward, near, np.nextafter(near, np.float16(np.inf if up else -np.inf))).astype(np.float32)
 
 
-def _metadata(buffer):
-    metadata = schema.MetadataT()
-    metadata.name, metadata.buffer = METADATA_NAME, buffer
-    return metadata
-
-
 def _buffer(data):
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(data, np.uint8)
@@ -168,16 +161,3 @@ def _pack(tree):
     builder = Builder(1024)
     builder.Finish(tree.Pack(builder), b"TFL3")
     return bytes(builder.Output())
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keeps the converter's C++ notices, which no setting silences, off the terminal."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(io.StringIO()):
-        saved = os.dup(2)
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)

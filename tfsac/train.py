@@ -4,6 +4,9 @@ Writes a run directory (--logdir) with config.gin, metrics.csv, episodes.csv, ev
 tensorboard/, losses.png and returns.png. Ctrl-C or SIGTERM saves a checkpoint; --resume goes on from the last one.
 """
 
+import tfsac.quiet_tensorflow  # isort: skip  (before anything imports TensorFlow)
+
+import contextlib
 import os
 import signal
 import time
@@ -113,28 +116,27 @@ def train(
         _save(Path(logdir) / "checkpoints", step, facts, agent, replay, collector, rng)
 
     interrupts = _catch_interrupts()
-    save()  # so that there is always one from before whatever may happen
-    while step < total_steps and not interrupts:
-        before, step = step, min(total_steps, (step // steps_per_call + 1) * steps_per_call)
-        transitions, episodes = collector.collect(step - before, act)
-        replay.insert(transitions)
-        for episode in episodes:
-            log.episode(*episode)
-        if step >= start_steps:
-            batches = replay.sample((step - before) * updates_per_step, batch_size)
-            metrics = agent.update(batches)
-            _check_finite(metrics, batches)
-            policy = NumpyPolicy(agent.policy_weights())
-            if _due(METRICS_EVERY, before, step, total_steps):
-                log.metrics(step, metrics)
-        if _due(eval_every, before, step, total_steps):
-            log.evaluation(step, *rollout(policy.deterministic, evaluation_env, eval_episodes))
-        if _due(checkpoint_every, before, step, total_steps):
-            save()
-        log.advance(step)
-    save()
-    log.close()
-    lock.close()
+    with lock, contextlib.closing(log):
+        save()  # so that there is always one from before whatever may happen
+        while step < total_steps and not interrupts:
+            before, step = step, min(total_steps, (step // steps_per_call + 1) * steps_per_call)
+            transitions, episodes = collector.collect(step - before, act)
+            replay.insert(transitions)
+            for episode in episodes:
+                log.episode(*episode)
+            if step >= start_steps:
+                batches = replay.sample((step - before) * updates_per_step, batch_size)
+                metrics = agent.update(batches)
+                _check_finite(metrics, batches)
+                policy = NumpyPolicy(agent.policy_weights())
+                if _due(METRICS_EVERY, before, step, total_steps):
+                    log.metrics(step, metrics)
+            if _due(eval_every, before, step, total_steps):
+                log.evaluation(step, *rollout(policy.deterministic, evaluation_env, eval_episodes))
+            if _due(checkpoint_every, before, step, total_steps):
+                save()
+            log.advance(step)
+        save()
     return step, interrupts
 
 
@@ -268,7 +270,14 @@ def main():
     if not restored:
         run_dir.check_free(logdir, args.overwrite)
     print(f"threads        {threads[0]} inside an operation, {threads[1]} across operations")
-    step, interrupts = train(logdir, args.overwrite, restored, settings, **options)
+    try:
+        step, interrupts = train(logdir, args.overwrite, restored, settings, **options)
+    except NonFiniteError as error:
+        np.savez(Path(logdir) / "non_finite.npz", **error.batch)
+        left = checkpoint.steps(Path(logdir) / "checkpoints")[-1]
+        raise NonFiniteError(
+            f"{error}; what led to it is in {logdir}/non_finite.npz, last checkpoint: step {left}"
+        ) from error
     if interrupts:
         print(f"interrupted at step {step}; go on with: python -m tfsac.train --resume --logdir={logdir}")
         return 128 + interrupts[0]

@@ -1,0 +1,79 @@
+"""Commands of tfsac as processes of their own, forked from a server that has imported TensorFlow once.
+
+Importing it takes ten seconds, a fork none; and the child is in all else what `python -m MODULE` is: it has its own
+working directory, output, signals and exit status.
+"""
+
+import multiprocessing
+import os
+import runpy
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+_server = multiprocessing.get_context("forkserver")
+_server.set_forkserver_preload(["tfsac.train", "tfsac.evaluate"])
+
+
+class Done(NamedTuple):
+    """How a command ended. status is negative, -SIGNAL, where a signal ended it."""
+
+    status: int
+    out: str
+    err: str
+
+
+class Command:
+    """A command that runs beside the test.
+
+    Args:
+        module: as in `python -m MODULE`.
+        arguments: of the command.
+        cwd: where it runs.
+        environment: variables that are set for it.
+    """
+
+    def __init__(self, module, *arguments, cwd, **environment):
+        self._files = [Path(tempfile.mkstemp(dir=cwd, prefix=".")[1]) for _ in range(2)]
+        arguments = list(map(str, arguments))
+        self._process = _server.Process(target=_become, args=(module, arguments, cwd, self._files, environment))
+        self._process.start()
+        self.pid = self._process.pid
+
+    def output(self):
+        """What it has written to standard output so far."""
+        return self._files[0].read_text()
+
+    def alive(self):
+        return self._process.is_alive()
+
+    def signal(self, number):
+        os.kill(self.pid, number)
+
+    def wait(self, seconds=300):
+        """Waits for the end."""
+        self._process.join(seconds)
+        if self._process.is_alive():
+            self._process.kill()
+            raise TimeoutError(f"not done after {seconds} seconds: {self.output()}")
+        texts = [file.read_text() for file in self._files]
+        for file in self._files:
+            file.unlink()
+        return Done(self._process.exitcode, *texts)
+
+
+def run(module, *arguments, cwd, **environment):
+    """Runs a command to its end."""
+    return Command(module, *arguments, cwd=cwd, **environment).wait()
+
+
+def _become(module, arguments, cwd, files, environment):
+    os.chdir(cwd)
+    os.environ.update(environment)
+    for descriptor, file in enumerate(files, start=1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), descriptor)
+    sys.path.insert(0, os.getcwd())  # as `python -m` does
+    sys.argv = [module, *arguments]
+    del sys.modules[module]  # imported by the server, but not yet run
+    runpy.run_module(module, run_name="__main__", alter_sys=True)

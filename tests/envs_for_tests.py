@@ -1,0 +1,114 @@
+"""Small environments, well behaved and not: `envs_for_tests:Walk-v0` and so on."""
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
+
+
+class Walk(gym.Env):
+    """Observation (tag of the episode, steps taken in it, last action): a transition says which episode it is of.
+
+    Args:
+        length: steps of an episode.
+        ends: 'terminated', 'truncated' or both: what an episode's last step says.
+        odd: what goes wrong, once the environment has taken odd_step steps in all: see `step`.
+    """
+
+    action_space = Box(-1.0, 3.0, [1], np.float32)
+    observation_space = Box(-np.inf, np.inf, [3], np.float32)
+
+    def __init__(self, length=7, ends=("terminated",), odd=None, odd_step=20):
+        self.length, self.ends, self.odd, self.odd_step = length, ends, odd, odd_step
+        self.all_steps = 0
+        self.state = np.zeros(3, np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        # Unseeded: an environment that is not deterministic.
+        tag = np.random.default_rng().random() if self.odd == "chance" else self.np_random.random()
+        self.state = np.array([tag, 0, 0], np.float32)
+        return self.state.copy(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.all_steps += 1
+        odd = self.odd if self.all_steps >= self.odd_step else None
+        if odd == "raises":
+            raise KeyError("the robot\nfell over")
+        self.state[1:] = self.state[1] + 1, action[0]
+        observation = self.state if self.odd == "reuses its array" else self.state.copy()
+        if odd == "NaN observation":
+            observation[2] = np.nan
+        if odd == "shape":
+            observation = np.append(observation, 0).astype(np.float32)
+        reward = {"NaN reward": np.nan, "infinite reward": np.inf, "huge reward": 1e300}.get(
+            odd, -(float(action[0]) ** 2)
+        )
+        over = bool(self.state[1] == self.length)
+        return observation, reward, over and "terminated" in self.ends, over and "truncated" in self.ends, {}
+
+
+class Spaces(gym.Env):
+    """Has the spaces it is told, shows random points of the one and remembers the last action in the other."""
+
+    def __init__(self, observation_space, action_space):
+        self.observation_space, self.action_space = observation_space, action_space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self.action = action
+        return self.observation_space.sample(), 0.0, False, False, {}
+
+
+class NeedsAFile(gym.Env):
+    """Cannot be made."""
+
+    def __init__(self):
+        open("no such model.xml").close()
+
+
+WALKS = {
+    "Walk": {},
+    "Long": {"length": 1000, "ends": ("truncated",)},
+    "Truncated": {"ends": ("truncated",)},
+    "BothEnds": {"ends": ("terminated", "truncated")},
+    "OneStep": {"length": 1},
+    "Reuses": {"odd": "reuses its array"},
+    "Chance": {"odd": "chance"},
+    "NanObservation": {"odd": "NaN observation"},
+    "NanReward": {"odd": "NaN reward"},
+    "InfiniteReward": {"odd": "infinite reward"},
+    "HugeReward": {"odd": "huge reward"},
+    "Raises": {"odd": "raises"},
+    "Shape": {"odd": "shape"},
+}
+
+FLAT, BOUNDED = Box(-np.inf, np.inf, [3], np.float32), Box(-1.0, 1.0, [2], np.float32)
+SPACES = {
+    "DiscreteAction": (FLAT, Discrete(4)),
+    "MultiDiscreteAction": (FLAT, MultiDiscrete([2, 3])),
+    "IntegerAction": (FLAT, Box(-3, 3, [2], np.int32)),
+    "MatrixAction": (FLAT, Box(-1.0, 1.0, [2, 2], np.float32)),
+    "NoAction": (FLAT, Box(-1.0, 1.0, [0], np.float32)),
+    "UnboundedAction": (FLAT, Box(-np.inf, np.arange(40.0), [40], np.float64)),  # whose repr takes several lines
+    "ImageObservation": (Box(0, 255, [8, 8, 3], np.uint8), BOUNDED),
+    "DiscreteObservation": (Discrete(4), BOUNDED),
+    "NoObservation": (Box(-1.0, 1.0, [0], np.float32), BOUNDED),
+    "DictWithImage": (Dict({"position": FLAT, "camera": Box(0, 255, [8, 8, 3], np.uint8)}), BOUNDED),
+    "DictWithDiscrete": (Dict({"position": FLAT, "gear": Discrete(5)}), BOUNDED),
+    "Dict": (Dict({"velocity": Box(-9, 9, [2], np.float64), "height": Box(0, 1, [], np.float64)}), BOUNDED),
+    "IntegerObservation": (Box(-5, 200, [4], np.int16), BOUNDED),
+    "Float64": (Box(-1.0, 1.0, [3], np.float64), Box(np.array([-1.0, 0.0]), np.array([1e-9, 1e9]), dtype=np.float64)),
+}
+
+# Without Gymnasium's passive checker: it warns of what is wrong here on purpose.
+for name, kwargs in WALKS.items():
+    gym.register(f"{name}-v0", Walk, kwargs=kwargs, disable_env_checker=True)
+for name, (observation_space, action_space) in SPACES.items():
+    kwargs = {"observation_space": observation_space, "action_space": action_space}
+    gym.register(f"{name}-v0", Spaces, kwargs=kwargs, disable_env_checker=True)
+gym.register("NeedsAFile-v0", NeedsAFile, disable_env_checker=True)

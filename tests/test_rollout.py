@@ -1,0 +1,71 @@
+"""Whole episodes on fixed seeds."""
+
+import envs_for_tests  # noqa: F401  registers the environments
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from tfsac.envs import episode_seed, make_env
+from tfsac.errors import NonFiniteError, RunError
+from tfsac.rollout import EVALUATION, rollout, summary
+
+
+def half(observation):
+    return np.float32([0.5])
+
+
+def test_returns_and_lengths_are_those_of_each_episode():
+    returns, lengths = rollout(half, make_env("Walk-v0"), 3)
+    assert lengths == [7, 7, 7]
+    assert returns == [7 * -(2.0**2)] * 3  # 0.5 is 2 in the environment's units, and the reward is -a^2
+
+
+@pytest.mark.parametrize("env_id", ["Truncated-v0", "BothEnds-v0", "OneStep-v0"])
+def test_an_episode_ends_with_either_end(env_id):
+    assert rollout(half, make_env(env_id), 2)[1] == ([1, 1] if env_id == "OneStep-v0" else [7, 7])
+
+
+def starts(seed, episodes=3):
+    seen = []
+
+    def act(observation):
+        if observation[1] == 0:
+            seen.append(float(observation[0]))
+        return np.float32([0.0])
+
+    rollout(act, make_env("Walk-v0"), episodes, seed)
+    return seen
+
+
+def test_the_seed_decides_the_starts_whatever_was_run_before():
+    assert starts(0) == starts(0) and starts(0, 2) == starts(0)[:2]
+    assert len(set(starts(0) + starts(1))) == 6
+
+
+def test_evaluation_starts_are_no_training_starts():
+    training = {episode_seed(0, env, episode) for env in range(20) for episode in range(100)}
+    assert not training & {episode_seed(0, EVALUATION, episode) for episode in range(100)}
+
+
+def test_the_return_on_pendulum_is_gymnasiums():
+    env = gym.make("Pendulum-v1")
+    env.reset(seed=episode_seed(4, EVALUATION, 0))
+    expected = sum(float(env.step(np.float32([1.0]))[1]) for _ in range(200))
+    returns, lengths = rollout(half, make_env("Pendulum-v1"), 1, seed=4)
+    assert lengths == [200] and returns == [pytest.approx(expected, rel=1e-12)]
+
+
+@pytest.mark.parametrize(
+    "env_id, kind", [("NanObservation-v0", NonFiniteError), ("NanReward-v0", NonFiniteError), ("Raises-v0", RunError)]
+)
+def test_a_misbehaving_environment_does_not_pass_for_a_return(env_id, kind):
+    with pytest.raises(kind):
+        rollout(half, make_env(env_id), 5)
+
+
+def test_summary_by_hand():
+    # mean 2, squared deviations 1 + 0 + 1, variance 2 / (3 - 1) = 1, half interval 1.96 / sqrt(3)
+    found = summary([1.0, 2.0, 3.0])
+    assert found["mean"] == 2 and found["std"] == 1
+    assert (found["low"], found["high"]) == (pytest.approx(2 - 1.96 / 3**0.5), pytest.approx(2 + 1.96 / 3**0.5))
+    assert summary([5.0]) == {"mean": 5, "std": 0, "low": 5, "high": 5}
