@@ -99,8 +99,7 @@ def run_episodes(policy, env_id, episodes):
         env = gymnasium.wrappers.FlattenObservation(env)
     returns = []
     for episode in range(episodes):
-        seed = int(np.random.SeedSequence([0, 2**31, episode]).generate_state(1)[0])
-        observation, _ = env.reset(seed=seed)
+        observation, _ = env.reset(seed=episode)
         total, over = 0.0, False
         while not over:
             observation, reward, terminated, truncated, _ = env.step(policy(observation))

@@ -7,8 +7,10 @@ working directory, output, signals and exit status.
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,11 +53,23 @@ class Command:
     def signal(self, number):
         os.kill(self.pid, number)
 
+    def kill(self):
+        self.signal(signal.SIGKILL)
+
+    def wait_until(self, condition, seconds=300):
+        """Waits until condition() is true or the command has ended."""
+        deadline = time.monotonic() + seconds
+        while not condition() and self.alive():
+            if time.monotonic() > deadline:
+                self.kill()
+                raise TimeoutError(f"waited for {seconds} seconds: {self.output()}")
+            time.sleep(0.01)
+
     def wait(self, seconds=300):
         """Waits for the end."""
         self._process.join(seconds)
-        if self._process.is_alive():
-            self._process.kill()
+        if self.alive():
+            self.kill()
             raise TimeoutError(f"not done after {seconds} seconds: {self.output()}")
         texts = [file.read_text() for file in self._files]
         for file in self._files:

@@ -26,7 +26,7 @@ class Walk(gym.Env):
         super().reset(seed=seed)
         # Unseeded: an environment that is not deterministic.
         tag = np.random.default_rng().random() if self.odd == "chance" else self.np_random.random()
-        self.state = np.array([tag, 0, 0], np.float32)
+        self.state = np.array([np.nan if self.odd == "NaN start" else tag, 0, 0], np.float32)
         return self.state.copy(), {}
 
     def step(self, action):
@@ -41,7 +41,7 @@ class Walk(gym.Env):
             observation[2] = np.nan
         if odd == "shape":
             observation = np.append(observation, 0).astype(np.float32)
-        reward = {"NaN reward": np.nan, "infinite reward": np.inf, "huge reward": 1e300}.get(
+        reward = {"NaN reward": np.nan, "infinite reward": np.inf, "huge reward": 1e300, "large reward": 1e30}.get(
             odd, -(float(action[0]) ** 2)
         )
         over = bool(self.state[1] == self.length)
@@ -49,7 +49,10 @@ class Walk(gym.Env):
 
 
 class Spaces(gym.Env):
-    """Has the spaces it is told, shows random points of the one and remembers the last action in the other."""
+    """Has the spaces it is told, shows random points of the one and remembers the last action in the other.
+
+    An episode is 5 steps long.
+    """
 
     def __init__(self, observation_space, action_space):
         self.observation_space, self.action_space = observation_space, action_space
@@ -57,11 +60,13 @@ class Spaces(gym.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.observation_space.seed(seed)
+        self.steps = 0
         return self.observation_space.sample(), {}
 
     def step(self, action):
         self.action = action
-        return self.observation_space.sample(), 0.0, False, False, {}
+        self.steps += 1
+        return self.observation_space.sample(), 0.0, False, self.steps == 5, {}
 
 
 class NeedsAFile(gym.Env):
@@ -83,6 +88,8 @@ WALKS = {
     "NanReward": {"odd": "NaN reward"},
     "InfiniteReward": {"odd": "infinite reward"},
     "HugeReward": {"odd": "huge reward"},
+    "LargeReward": {"odd": "large reward"},
+    "NanStart": {"odd": "NaN start"},
     "Raises": {"odd": "raises"},
     "Shape": {"odd": "shape"},
 }

@@ -37,6 +37,7 @@ def load(logdir, policy, env_id=None):
         act, facts = artefact.load(policy)
         own, unit_actions = facts["environment"]["id"], False
     check_trusted(own, env_id, logdir or policy)
+    require(env_id in (None, own), f"{logdir or policy} is of {own!r}, received --env_id={env_id}")
     return act, make_env(own, unit_actions)
 
 
@@ -44,6 +45,7 @@ def main():
     """The command; see the module's docstring."""
     args = flags.FLAGS
     require(args.episodes > 0, f"--episodes: expected a positive number, received {args.episodes}")
+    require(args.seed >= 0, f"--seed: expected 0 or more, received {args.seed}")
     act, env = load(args.logdir, args.policy, args.env_id)
     returns, _ = rollout(act, env, args.episodes, args.seed)
     found = summary(returns)

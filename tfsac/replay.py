@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfsac.errors import UserError
+
 
 class Transition(NamedTuple):
     """(s, a, r, s', d), all float32 with any leading axes: [..., O], [..., A], [...], [..., O], [...].
@@ -35,7 +37,10 @@ class Replay:
         self.capacity = capacity
         self.inserted = 0  # over the whole run; the ring holds the last min(inserted, capacity)
         self._columns = np.cumsum([observation_dim, action_dim, 1, observation_dim])
-        self._rows = np.zeros([capacity, 2 * observation_dim + action_dim + 2], np.float32)
+        try:
+            self._rows = np.zeros([capacity, 2 * observation_dim + action_dim + 2], np.float32)
+        except (MemoryError, ValueError) as error:  # ValueError: more than any machine can address
+            raise UserError(f"a replay of {capacity:,} transitions does not fit into memory: {error}") from error
         self._rng = np.random.default_rng(seed)
 
     def __len__(self):

@@ -2,11 +2,6 @@
 
 import numpy as np
 
-from tfsac.envs import episode_seed
-
-# The environment number of evaluations in `episode_seed`: far from those of training, which count from 0.
-EVALUATION = 2**31
-
 
 def rollout(act, env, episodes, seed=0):
     """Runs episodes on fixed seeds: the same start states for every caller of one seed.
@@ -15,14 +10,14 @@ def rollout(act, env, episodes, seed=0):
         act: observation [O] -> action [A] in the units that env takes.
         env: from `make_env`.
         episodes: how many.
-        seed: of the start states.
+        seed: of the first episode; each one after it has the next.
 
     Returns:
         Returns (undiscounted sums of rewards) and lengths (in steps): two lists, one entry an episode.
     """
     returns, lengths = [], []
     for episode in range(episodes):
-        observation, _ = env.reset(seed=episode_seed(seed, EVALUATION, episode))
+        observation, _ = env.reset(seed=seed + episode)
         rewards, over = [], False
         while not over:
             observation, reward, terminated, truncated, _ = env.step(act(observation))

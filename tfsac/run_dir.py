@@ -53,3 +53,10 @@ def take(logdir, overwrite):
             else:
                 path.unlink(missing_ok=True)
     return file
+
+
+def write_whole(path, text):
+    """Writes a text file whole or not at all: a kill leaves the old one."""
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(text, encoding="utf-8")
+    partial.rename(path)

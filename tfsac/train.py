@@ -28,6 +28,7 @@ from tfsac.run_log import RunLog
 from tfsac.sac import SAC
 from tfsac.sac_v1 import SACv1
 
+AGENTS = {"sac": SAC, "sac_v1": SACv1}
 METRICS_EVERY = 250  # environment steps between two rows of metrics.csv
 # What a resumed run may change: none of it touches what is learned up to a given step.
 RESUMABLE = ("train.total_steps", "train.eval_every", "train.checkpoint_every")
@@ -83,6 +84,8 @@ def train(
         UserError: settings that cannot work; nothing is written then.
         NonFiniteError: NaN or infinity in a tensor; the last checkpoint is from before it.
     """
+    if restored:
+        _check_unchanged(settings, restored.facts["settings"])
     require(
         batch_size <= replay_capacity,
         f"train.batch_size = {batch_size} is larger than train.replay_capacity = {replay_capacity}",
@@ -99,7 +102,7 @@ def train(
         _restore(restored, agent, replay, collector, rng)
 
     lock = run_dir.take(logdir, overwrite)  # nothing is written before this line
-    (Path(logdir) / "config.gin").write_text(config.write(settings))
+    run_dir.write_whole(Path(logdir) / "config.gin", config.write(settings))
     print(_described(logdir, evaluation_env, agent, replay), flush=True)
     if restored:
         print(f"resumed at step {step}", flush=True)
@@ -140,9 +143,6 @@ def train(
     return step, interrupts
 
 
-AGENTS = {"sac": SAC, "sac_v1": SACv1}
-
-
 def _due(every, before, step, total_steps):
     """Whether a block of steps (before, step] is the first to end at or after a multiple of `every`, or the last."""
     return step // every > before // every or step == total_steps
@@ -161,6 +161,19 @@ def _save(folder, step, facts, agent, replay, collector, rng):
     episodes, arrays = collector.get_state()
     facts |= {"replay": replay.get_state(), "collector": episodes, "rng": rng.bit_generator.state}
     checkpoint.save(folder, step, facts, agent.get_state() | arrays, replay)
+
+
+def _check_unchanged(settings, before):
+    """Refuses to go on with other settings than the checkpoint's, whether given now or edited in config.gin."""
+    for scope, values in before.items():
+        for parameter, old in values.items():
+            old = tuple(old) if isinstance(old, list) else old  # JSON knows no tuples
+            name, new = f"{scope}.{parameter}", settings.get(scope, {}).get(parameter)
+            require(
+                old == new or name in RESUMABLE,
+                f"{name} was {old!r} so far and cannot become {new!r}: a resumed run may change "
+                f"{', '.join(RESUMABLE)}; train anew in another --logdir",
+            )
 
 
 def _restore(restored, agent, replay, collector, rng):
@@ -231,24 +244,14 @@ def read_settings(gin_files, gin_params, resumed=None):
         {name: {parameter: value}} of `train` and of the algorithm it chooses.
 
     Raises:
-        UserError: see `config.read` and `config.resolve`; or a change that a resumed run cannot take.
+        UserError: see `config.read`, `config.resolve` and, for a resumed run, `check_trusted`.
     """
     kept = config.read([Path(resumed) / "config.gin"], []) if resumed else {}
     given = config.read(gin_files, gin_params)
     # An unknown algorithm is refused by resolve.
-    agent = AGENTS.get((kept or given).get("train.algorithm", "sac"), SAC)
-    configurables = {"train": train, agent.__name__: agent}
-    settings = config.resolve(kept | given, configurables)
+    agent = AGENTS.get(str((kept or given).get("train.algorithm", "sac")), SAC)
+    settings = config.resolve(kept | given, {"train": train, agent.__name__: agent})
     if resumed:
-        before = config.resolve(kept, configurables)
-        for name in given:
-            scope, parameter = name.split(".")
-            old, new = before[scope][parameter], settings[scope][parameter]
-            require(
-                old == new or name in RESUMABLE,
-                f"{name} was {old!r} in {resumed} and cannot become {new!r}: a resumed run may change "
-                f"{', '.join(RESUMABLE)}; train anew in another --logdir",
-            )
         check_trusted(settings["train"]["env_id"], given.get("train.env_id"), f"{resumed}/config.gin")
     return settings
 
@@ -273,11 +276,12 @@ def main():
     try:
         step, interrupts = train(logdir, args.overwrite, restored, settings, **options)
     except NonFiniteError as error:
+        known = checkpoint.steps(Path(logdir) / "checkpoints")
+        if not known:
+            raise  # at the very first reset: there is no run yet
         np.savez(Path(logdir) / "non_finite.npz", **error.batch)
-        left = checkpoint.steps(Path(logdir) / "checkpoints")[-1]
-        raise NonFiniteError(
-            f"{error}; what led to it is in {logdir}/non_finite.npz, last checkpoint: step {left}"
-        ) from error
+        place = f"{logdir}/non_finite.npz"
+        raise NonFiniteError(f"{error}; what led to it is in {place}, last checkpoint: step {known[-1]}") from error
     if interrupts:
         print(f"interrupted at step {step}; go on with: python -m tfsac.train --resume --logdir={logdir}")
         return 128 + interrupts[0]

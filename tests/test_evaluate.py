@@ -1,0 +1,132 @@
+"""The evaluate command: what it says of a policy whose returns are known."""
+
+import json
+import re
+import subprocess
+import sys
+
+import envs_for_tests  # noqa: F401  registers the environments
+import numpy as np
+import pytest
+from commands import run
+from runs import bindings, rows, run_here
+
+from tfsac import checkpoint
+from tfsac.errors import UserError
+from tfsac.evaluate import load
+from tfsac.replay import Replay
+
+
+def write_run(logdir, env_id, action, step=10, sizes=(3, 1)):
+    """A run whose policy takes the same action everywhere, given in the agent's units."""
+    o, a = sizes
+    weights = {
+        "hidden_0/kernel": np.zeros([o, 4]), "hidden_0/bias": np.zeros(4),
+        "mu/kernel": np.zeros([4, a]), "mu/bias": np.arctanh(np.full(a, action)),
+        "log_std/kernel": np.zeros([4, a]), "log_std/bias": np.zeros(a),
+    }  # fmt: skip
+    arrays = {f"policy/{name}": np.float32(array) for name, array in weights.items()}
+    replay = Replay(10, o, a, seed=0)
+    facts = {"settings": {"train": {"env_id": env_id}}, "replay": replay.get_state()}
+    checkpoint.save(logdir / "checkpoints", step, facts, arrays, replay)
+    return logdir
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a run in Pendulum-v1 and one in an environment of the user's own."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_run(folder / "pendulum", "Pendulum-v1", 0.0)
+    write_run(folder / "walk", "envs_for_tests:Walk-v0", 0.25)
+    return folder
+
+
+WALK = "--env_id=envs_for_tests:Walk-v0"
+WALK_RETURN = 7 * -(1.5**2)  # seven steps; 0.25 is 1.5 in the environment's units, and the reward is -a^2
+
+
+def test_json_is_one_object_and_nothing_else(folder):
+    done = run("tfsac.evaluate", "--logdir=walk", "--episodes=3", "--json", WALK, cwd=folder)
+    assert (done.status, done.err) == (0, "") and done.out.count("\n") == 1
+    found = json.loads(done.out)
+    assert set(found) == {"return_mean", "return_std", "episodes", "returns"}
+    assert found["episodes"] == 3 and found["returns"] == [pytest.approx(WALK_RETURN, rel=1e-6)] * 3
+    assert found["return_mean"] == pytest.approx(WALK_RETURN, rel=1e-6) and found["return_std"] == pytest.approx(0)
+
+
+def test_the_line_says_mean_interval_and_spread(folder):
+    values = json.loads(run("tfsac.evaluate", "--logdir=pendulum", "--episodes=5", "--json", cwd=folder).out)
+    done = run("tfsac.evaluate", "--logdir=pendulum", "--episodes=5", cwd=folder)
+    pattern = (
+        r"return (\S+), 95 % interval of the mean (\S+) to (\S+), standard deviation (\S+), 5 episodes of Pendulum-v1\n"
+    )
+    mean, low, high, std = map(float, re.fullmatch(pattern, done.out).groups())
+    returns = values["returns"]
+    half = 1.96 * np.std(returns, ddof=1) / 5**0.5
+    expected = [np.mean(returns), np.mean(returns) - half, np.mean(returns) + half, np.std(returns, ddof=1)]
+    np.testing.assert_allclose([mean, low, high, std], expected, atol=6e-4)
+    assert values["return_mean"] == pytest.approx(expected[0]) and values["return_std"] == pytest.approx(expected[3])
+    assert std > 100  # Pendulum's starts differ
+
+
+def test_equal_seeds_give_equal_starts(folder):
+    def returns(seed):
+        done = run("tfsac.evaluate", "--logdir=pendulum", "--episodes=3", f"--seed={seed}", "--json", cwd=folder)
+        return json.loads(done.out)["returns"]
+
+    assert returns(5) == returns(5) and not set(returns(5)) & set(returns(100))
+
+
+def test_the_last_checkpoint_is_taken(tmp_path):
+    write_run(tmp_path / "run", "Walk-v0", 0.25, step=10)
+    write_run(tmp_path / "run", "Walk-v0", -0.5, step=20)
+    act, _ = load(tmp_path / "run", None)
+    np.testing.assert_allclose(act(np.zeros(3, np.float32)), [-0.5], rtol=1e-6)
+
+
+def test_it_repeats_the_trainers_own_evaluation(tmp_path):
+    run_here(tmp_path / "run", bindings(total_steps=8, eval_episodes=3))  # nothing is learned in so few steps
+    expected = [float(row["return"]) for row in rows(tmp_path / "run" / "evaluations.csv")]
+    done = run("tfsac.evaluate", "--logdir=run", "--episodes=3", "--json", cwd=tmp_path)
+    assert json.loads(done.out)["returns"] == expected and len(set(expected)) == 3
+
+
+REFUSALS = {
+    "neither run nor artefact": ([], "expected either --logdir=RUN_DIRECTORY or --policy=ARTEFACT"),
+    "both": (["--logdir=pendulum", "--policy=x.tflite"], "expected either"),
+    "no run": (["--logdir=nothing"], "no checkpoint in nothing/checkpoints"),
+    "no artefact": (["--policy=nothing.tflite"], "nothing.tflite"),
+    "no episodes": (["--logdir=pendulum", "--episodes=0"], "--episodes: expected a positive number, received 0"),
+    "negative seed": (["--logdir=pendulum", "--seed=-1"], "--seed: expected 0 or more, received -1"),
+    "seed that is no number": (["--logdir=pendulum", "--seed=x"], "--seed"),
+    "module": (["--logdir=walk"], "walk would import the module 'envs_for_tests': if you trust it, add " + WALK),
+    "another environment": (["--logdir=pendulum", "--env_id=Reacher-v5"], "pendulum is of 'Pendulum-v1', received"),
+}
+
+
+@pytest.mark.parametrize("arguments, words", REFUSALS.values(), ids=REFUSALS)
+def test_refused_with_one_line(folder, arguments, words):
+    done = run("tfsac.evaluate", *arguments, cwd=folder)
+    assert (done.status, done.out) == (2, "")
+    assert re.fullmatch(r"error: [^\n]+\n", done.err) and words in done.err
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    logdir = write_run(tmp_path, "Walk-v0", 0.25)
+    (logdir / "checkpoints" / "step-000000010" / "state.npz").write_bytes(b"half of it")
+    with pytest.raises(UserError, match="step 10 is damaged: state.npz"):
+        load(logdir, None)
+
+
+@pytest.mark.parametrize("name, words", [("NanReward", "reward is nan"), ("Raises", "raised KeyError")])
+def test_an_environment_that_breaks_down_ends_it_with_one_line(tmp_path, name, words):
+    write_run(tmp_path / "run", f"envs_for_tests:{name}-v0", 0.25)
+    arguments = ["--logdir=run", f"--env_id=envs_for_tests:{name}-v0", "--json"]
+    done = run("tfsac.evaluate", *arguments, cwd=tmp_path)
+    assert (done.status, done.out) == (1, "")
+    assert re.fullmatch(r"error: [^\n]+\n", done.err) and words in done.err
+
+
+def test_it_starts_without_tensorflow():
+    code = "import sys, tfsac.evaluate; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
