@@ -61,7 +61,10 @@ class Policy:
             ValueError: wrong length, NaN or infinity. A sensor has failed then: what to do is the caller's to decide.
         """
         for value, (_, size) in zip(inputs, self._inputs, strict=True):
-            value = np.asarray(value, np.float32)
+            try:
+                value = np.asarray(value, np.float32)
+            except (TypeError, OverflowError) as error:
+                raise ValueError(f"expected {size} numbers: {error}") from error
             if value.shape != (size,):
                 raise ValueError(f"expected {size} numbers, received an array of shape {value.shape}")
             if not all(map(math.isfinite, value.tolist())):  # faster than numpy's for so few numbers

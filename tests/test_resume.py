@@ -115,20 +115,21 @@ def test_a_run_that_is_done_is_left_as_it_is(whole, tmp_path):
 
 @pytest.mark.parametrize("number, algorithm", [(signal.SIGTERM, "sac"), (signal.SIGINT, "sac_v1")], ids=str)
 def test_an_interrupt_saves_says_how_to_go_on_and_loses_nothing(tmp_path, whole, number, algorithm):
+    options, logdir = OPTIONS, tmp_path / "my run"
     if algorithm == "sac_v1":
-        whole = tmp_path / "whole"
-        run_here(whole, bindings(algorithm, **OPTIONS))
-    command = Command("tfsac.train", "--logdir=run", *flags(bindings(algorithm, **OPTIONS)), cwd=tmp_path)
+        options, whole = OPTIONS | {"env_id": "envs_for_tests:Truncated-v0"}, tmp_path / "whole"
+        run_here(whole, bindings(algorithm, **options))
+    command = Command("tfsac.train", "--logdir=my run", *flags(bindings(algorithm, **options)), cwd=tmp_path)
     command.wait_until(lambda: "step 160/600" in command.output())
     command.signal(number)
     done = command.wait()
     assert (done.status, done.err) == (128 + number, "")
     last = done.out.splitlines()[-1]
     step, resume = re.fullmatch(r"interrupted at step (\d+); go on with: python -m (.*)", last).groups()
-    assert 160 <= int(step) < 600 and steps(tmp_path / "run")[-1] == int(step)
-    done = run(*shlex.split(resume), cwd=tmp_path)
+    assert 160 <= int(step) < 600 and steps(logdir)[-1] == int(step)
+    done = run(*shlex.split(resume), cwd=tmp_path)  # as it said, to the letter
     assert (done.status, done.err) == (0, "") and f"resumed at step {step}\n" in done.out
-    assert_same_run(whole, tmp_path / "run")
+    assert_same_run(whole, logdir)
 
 
 def survives_a_kill(folder, whole, step, seconds):

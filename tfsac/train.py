@@ -8,6 +8,7 @@ import tfsac.quiet_tensorflow  # isort: skip  (before anything imports TensorFlo
 
 import contextlib
 import os
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -283,7 +284,8 @@ def main():
         place = f"{logdir}/non_finite.npz"
         raise NonFiniteError(f"{error}; what led to it is in {place}, last checkpoint: step {known[-1]}") from error
     if interrupts:
-        print(f"interrupted at step {step}; go on with: python -m tfsac.train --resume --logdir={logdir}")
+        again = [f"--logdir={logdir}"] + [f"--env_id={options['env_id']}"] * (":" in options["env_id"])
+        print(f"interrupted at step {step}; go on with: python -m tfsac.train --resume {shlex.join(again)}")
         return 128 + interrupts[0]
     plot.draw([logdir], logdir)
     print(f"done at step {step}; results are in {logdir}: returns.png, losses.png, evaluations.csv, checkpoints/")
