@@ -138,7 +138,7 @@ def test_two_state_problem_reaches_its_soft_optimum():
         initial_alpha=oracle.SOFT_MDP_ALPHA,
     )
     rng = np.random.default_rng(0)
-    for _ in range(15):
+    for _ in range(10):
         agent.update(Transition(*oracle.soft_mdp_batch(rng, [100, 64])))
 
     state, action = np.meshgrid([0, 1], np.linspace(-0.7, 0.7, 8))
@@ -174,7 +174,7 @@ def test_time_limit_is_no_end():
     node, width = np.polynomial.hermite_e.hermegauss(100)
     entropy = -np.sum(width * oracle.squashed_log_density(node, 0.0, 0.0)) / np.sqrt(2 * np.pi)
 
-    rng, k, b = np.random.default_rng(0), 500, 64
+    rng, k, b = np.random.default_rng(0), 400, 32
     first = agent.get_state()
     for terminated, expected in [(0.0, (reward + discount * alpha * entropy) / (1 - discount)), (1.0, reward)]:
         agent.set_state(first)
