@@ -480,7 +480,7 @@ def test_a_kill_before_the_first_checkpoint_leaves_a_directory_that_overwrite_ta
 
 
 def test_a_second_process_in_one_directory_is_refused_and_no_lock_outlives_the_first(tmp_path):
-    options = flags(bindings(total_steps=10**9))
+    options = flags(bindings(total_steps=10**9, checkpoint_every=10**9))
     first = Command("tfsac.train", "--logdir=run", *options, cwd=tmp_path)
     first.wait_until((tmp_path / "run" / "checkpoints" / "step-000000000").exists)
     for arguments, words in [
