@@ -37,9 +37,14 @@ class Command:
     """
 
     def __init__(self, module, *arguments, cwd, **environment):
-        self._files = [Path(tempfile.mkstemp(dir=cwd, prefix=".")[1]) for _ in range(2)]
-        arguments = list(map(str, arguments))
-        self._process = _server.Process(target=_become, args=(module, arguments, cwd, self._files, environment))
+        self._files = []
+        for _ in range(2):
+            descriptor, name = tempfile.mkstemp(dir=cwd, prefix=".")
+            os.close(descriptor)
+            self._files.append(Path(name))
+        become = (module, list(map(str, arguments)), cwd, self._files, environment)
+        # A daemon: should a test fail before its command ends, pytest does not wait for it.
+        self._process = _server.Process(target=_become, args=become, daemon=True)
         self._process.start()
         self.pid = self._process.pid
 

@@ -480,13 +480,15 @@ def test_a_kill_before_the_first_checkpoint_leaves_a_directory_that_overwrite_ta
 
 
 def test_a_second_process_in_one_directory_is_refused_and_no_lock_outlives_the_first(tmp_path):
-    options = flags(bindings(total_steps=10**9, checkpoint_every=10**9))
-    first = Command("tfsac.train", "--logdir=run", *options, cwd=tmp_path)
+    first = bindings(total_steps=10**9, checkpoint_every=10**9)
+    first = Command("tfsac.train", "--logdir=run", *flags(first), cwd=tmp_path)
     first.wait_until((tmp_path / "run" / "checkpoints" / "step-000000000").exists)
+    new = flags(bindings(total_steps=8))
+    busy = "another process is training in run: wait for it or take another --logdir"
     for arguments, words in [
-        (options, "run already holds a run"),
-        (["--resume"], "another process is training in run: wait for it or take another --logdir"),
-        (["--overwrite", *options], "another process is training in run: wait for it or take another --logdir"),
+        (new, "run already holds a run"),
+        (["--resume", *gin("train.total_steps = 8")], busy),
+        (["--overwrite", *new], busy),
     ]:
         done = run("tfsac.train", "--logdir=run", *arguments, cwd=tmp_path)
         assert done.status == 2 and words in done.err and done.err.count("\n") == 1

@@ -37,7 +37,9 @@ def run_command(main, arguments=None):
         arguments: what the words that are no flags are, for a command that takes one or more of them; main is called
             with their list. Without it, main takes no arguments.
     """
-    from absl import app, flags
+    from absl import app, flags, logging
+
+    logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every step of a SavedModel
 
     def parse(argv):
         try:

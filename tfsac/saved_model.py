@@ -19,13 +19,15 @@ class ExportedPolicy(tf.Module):
     Args:
         weights: arrays by name, as `NumpyPolicy` takes them.
         low, high: bounds of the action in the environment's units, [A].
+        scale: what the first layer's weights expect observations to be multiplied by, [O].
     """
 
-    def __init__(self, weights, low, high):
+    def __init__(self, weights, low, high, scale=1.0):
         super().__init__(name="policy")
         self.observation_dim, self.action_dim = weights["hidden_0/kernel"].shape[0], len(low)
         self._weights = {name: tf.Variable(array, name=name.replace("/", "_")) for name, array in weights.items()}
         self._layers = [f"hidden_{i}" for i in range(len(weights) // 2 - 2)]
+        self._scale = scale
         self._low, self._high = tf.constant(low, tf.float32), tf.constant(high, tf.float32)
         # Halves first: high - low may overflow.
         self._middle, self._half = 0.5 * self._low + 0.5 * self._high, 0.5 * self._high - 0.5 * self._low
@@ -48,19 +50,24 @@ class ExportedPolicy(tf.Module):
 
     def distribution(self, observation):
         """observation [B, O] -> mean [B, A] and log_std [B, A] of the Gaussian before the tanh."""
-        hidden = self._hidden(self.guard(observation))
+        hidden = self._hidden(self.guard(observation, self._scale))
         log_std = tf.clip_by_value(self._dense(hidden, "log_std"), LOG_STD_MIN, LOG_STD_MAX)
         return {"mean": self._dense(hidden, "mu"), "log_std": log_std}
 
-    def unit_action(self, observation, guarded=True):
-        """observation [B, O] -> tanh(mu) [B, A], with or without the guard before it."""
-        return tf.tanh(self._dense(self._hidden(self.guard(observation) if guarded else observation), "mu"))
+    def unit_action(self, observation):
+        """observation [B, O] -> tanh(mu) [B, A]."""
+        return self.network(self.guard(observation, self._scale))
+
+    def network(self, scaled):
+        """scaled observation [B, O] -> tanh(mu) [B, A]: the part that can be quantised to int8."""
+        return tf.tanh(self._dense(self._hidden(scaled), "mu"))
 
     @staticmethod
-    def guard(observation):
+    def guard(observation, scale=1.0):
         """NaN counts as 0 and everything is clipped: runtimes disagree on NaN, and agree on nothing so large."""
         known = tf.where(tf.equal(observation, observation), observation, tf.zeros_like(observation))
-        return tf.clip_by_value(known, -OBSERVATION_LIMIT, OBSERVATION_LIMIT)
+        # Scaled before the clip: behind it, the converter would fold the scale back into the first layer's weights.
+        return tf.clip_by_value(known * scale, -OBSERVATION_LIMIT * scale, OBSERVATION_LIMIT * scale)
 
     def _hidden(self, x):
         for name in self._layers:

@@ -25,21 +25,28 @@ def convert(weights, low, high, kind, calibration=None):
         low, high: bounds of the action in the environment's units, [A].
         kind: 'float32', 'float16', 'dynamic' (int8 weights, float activations), 'int8' (weights and activations;
             float in and out) or 'sample' (float32 with the inputs observation and noise; the others have observation).
-        calibration: observations [N, O] that fix the ranges of 'int8'.
+        calibration: observations [N, O] that fix the ranges of 'dynamic' and 'int8'.
 
     Returns:
         The file's bytes, without metadata.
     """
     if kind == "float16":  # constants are rounded to float16: bounds towards each other
         low, high = _round_to_float16(low, up=True), _round_to_float16(high, up=False)
-    policy = ExportedPolicy(weights, low, high)
+    scale = np.ones(weights["hidden_0/kernel"].shape[0], np.float32)
+    if kind in ("dynamic", "int8"):
+        # One int8 tensor has one scale: a velocity of 40 would leave a distance of 0.01 nothing. So the features are
+        # brought to one range before they are quantised, and the first layer's weights take that back.
+        largest = np.max(np.abs(calibration), axis=0)
+        scale = np.float32(1) / np.where(largest > 0, largest, 1).astype(np.float32)
+        weights = weights | {"hidden_0/kernel": weights["hidden_0/kernel"] / scale[:, None]}
+    policy = ExportedPolicy(weights, low, high, scale)
     observation = tf.TensorSpec([1, policy.observation_dim], name="observation")
     if kind == "sample":
         noise = tf.TensorSpec([1, policy.action_dim], name="noise")
         function = tf.function(lambda observation, noise: {"action": policy.sample(observation, noise)["action"]})
         concrete = function.get_concrete_function(observation, noise)
-    elif kind == "int8":  # the affine map to the bounds follows in float: see _append_bounds
-        function = tf.function(lambda observation: {"action": policy.unit_action(observation, guarded=False)})
+    elif kind == "int8":  # scale and bounds are float: see _surround
+        function = tf.function(lambda observation: {"action": policy.network(observation)})
         concrete = function.get_concrete_function(observation)
     else:
         concrete = tf.function(policy.deterministic).get_concrete_function(observation)
@@ -51,12 +58,12 @@ def convert(weights, low, high, kind, calibration=None):
         if kind == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if kind == "int8":
-            rows = np.asarray(calibration, np.float32)[:, None]
+            rows = (scale * calibration)[:, None].astype(np.float32)
             converter.representative_dataset = lambda: ({"observation": row} for row in rows)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         with silenced():
             model = converter.convert()
-    return _append_bounds(model, low, high) if kind == "int8" else model
+    return _surround(model, scale, low, high) if kind == "int8" else model
 
 
 def embed(model, facts):
@@ -95,47 +102,57 @@ def inspect(model):
     }
 
 
-def _append_bounds(model, low, high):
-    """Puts the map from [-1, 1] to the bounds behind the int8 network, in float.
+def _surround(model, scale, low, high):
+    """Puts the scaling of the observation before the int8 network, and the map to the bounds behind it, in float.
 
-    One int8 tensor has one scale: quantised in the environment's units, a narrow bound would share the wide one's
-    coarse grid and could be overstepped. In [-1, 1] all coordinates are alike, and a float clip at the end is exact.
+    Quantised in the environment's units, a narrow bound would share a wide one's coarse grid and could be overstepped.
+    In [-1, 1] all coordinates are alike, and a float clip at the end is exact.
     """
-    low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
+    scale, low, high = (np.asarray(x, np.float32) for x in (scale, low, high))
     tree = _unpack(model)
     graph = tree.subgraphs[0]
-    source = graph.outputs[0]
 
-    def tensor(name, constant=None):
+    def tensor(name, size, constant=None):
         new = schema.TensorT()
-        new.name, new.shape, new.type = name, [1, len(low)], schema.TensorType.FLOAT32
+        new.name, new.shape, new.type = name, [1, size], schema.TensorType.FLOAT32
         if constant is not None:  # else buffer 0, the empty one: written at run time
             new.buffer = len(tree.buffers)
             tree.buffers.append(_buffer(constant.tobytes()))
         graph.tensors.append(new)
         return len(graph.tensors) - 1
 
-    def operator(name, options_type, options, constant):
-        nonlocal source
+    def operator(name, options, source, constant, target=None):
+        """-> the new operator, and the tensor that it writes."""
         code = schema.OperatorCodeT()
         code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
         code.version = 1
         tree.operatorCodes.append(code)
         new = schema.OperatorT()
-        new.opcodeIndex, new.builtinOptionsType = len(tree.operatorCodes) - 1, options_type
-        new.builtinOptions = options
-        new.inputs = [source, tensor(f"{name.lower()}_constant", constant)]
-        source = tensor(f"{name.lower()}_action")
-        new.outputs = [source]
-        graph.operators.append(new)
+        new.opcodeIndex = len(tree.operatorCodes) - 1
+        new.builtinOptions = getattr(schema, f"{options}T")()
+        new.builtinOptionsType = getattr(schema.BuiltinOptions, options)
+        label = f"{name.lower()}_{new.opcodeIndex}"
+        new.inputs = [source, tensor(f"{label}_constant", constant.size, constant)]
+        new.outputs = [tensor(label, constant.size) if target is None else target]
+        return new, new.outputs[0]
 
-    kinds = schema.BuiltinOptions
-    operator("MUL", kinds.MulOptions, schema.MulOptionsT(), 0.5 * high - 0.5 * low)
-    operator("ADD", kinds.AddOptions, schema.AddOptionsT(), 0.5 * low + 0.5 * high)
-    operator("MINIMUM", kinds.MaximumMinimumOptions, schema.MaximumMinimumOptionsT(), high)
-    operator("MAXIMUM", kinds.MaximumMinimumOptions, schema.MaximumMinimumOptionsT(), low)
-    graph.outputs = [source]
-    tree.signatureDefs[0].outputs[0].tensorIndex = source
+    observation = tensor("observation", scale.size)
+    first, _ = operator("MUL", "MulOptions", observation, scale, target=graph.inputs[0])
+    graph.operators.insert(0, first)
+    graph.inputs = [observation]
+    tree.signatureDefs[0].inputs[0].tensorIndex = observation
+
+    action = graph.outputs[0]
+    for name, options, constant in (
+        ("MUL", "MulOptions", 0.5 * high - 0.5 * low),
+        ("ADD", "AddOptions", 0.5 * low + 0.5 * high),
+        ("MINIMUM", "MaximumMinimumOptions", high),
+        ("MAXIMUM", "MaximumMinimumOptions", low),
+    ):
+        new, action = operator(name, options, action, constant)
+        graph.operators.append(new)
+    graph.outputs = [action]
+    tree.signatureDefs[0].outputs[0].tensorIndex = action
     return _pack(tree)
 
 
