@@ -1,4 +1,4 @@
-"""Trains every row of the README's learning table and evaluates it: python benchmarks/learning.py
+"""Trains every row of the README's learning table and evaluates it: python benchmarks/learning.py [TASK...]
 
 Each run goes to the first mark, is evaluated on 100 episodes with fixed seeds, and is resumed to the next mark. Two
 runs at a time, one thread each. What is done already is skipped, so that an interrupted call can be repeated. Writes
@@ -17,7 +17,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "learning"
 EPISODES = 100
 SEEDS = (0, 1, 2)
-ONE_SEED = ("dm_control_reacher_easy-sac",)
+ONE_SEED = ("dm_control_reacher_easy-sac", "pendulum-sac-policy_", "reacher-sac-policy_")
+WIDTHS = (16, 32, 64, 128, 256)  # of policies beside critics of 256: see policy_width.py
 # name: gin file, further bindings, marks in environment steps with the least mean return of every seed
 TASKS = {
     "reacher-sac": ("gin/reacher.gin", [], {50_000: -4.2, 100_000: -4.0}),
@@ -27,16 +28,23 @@ TASKS = {
     # The listed deviation: one environment step and one gradient step in turn, as the paper has it.
     "pendulum-sac-1_step_per_call": ("gin/pendulum.gin", ["train.steps_per_call = 1"], {10_000: None, 20_000: None}),
     "dm_control_reacher_easy-sac": ("gin/dm_control_reacher_easy.gin", [], {100_000: 700}),
-}
+    **{
+        f"{task}-sac-policy_{width}": (
+            f"gin/{task}.gin", [f"SAC.policy_hidden_units = ({width}, {width})"], {step: None},
+        )
+        for task, step in (("pendulum", 10_000), ("reacher", 30_000))
+        for width in WIDTHS
+    },
+}  # fmt: skip
 
 
 def run(task, seed):
     """Trains and evaluates one seed, mark by mark."""
     gin_file, bindings, marks = TASKS[task]
     result, logdir = RESULTS / f"{task}-seed{seed}.csv", f"runs/learning/{task}-seed{seed}"
-    if task in ONE_SEED and seed > 0:
+    if task.startswith(ONE_SEED) and seed > 0:
         return
-    for mark in sorted(set(marks) - set(_returns(result))):
+    for mark in sorted(set(marks) - set(read_returns(result))):
         command = ["tfsac.train", f"--logdir={logdir}", f"--gin_param=train.total_steps = {mark}"]
         if Path(logdir, "checkpoints").exists():
             command.append("--resume")
@@ -58,13 +66,13 @@ def table():
     lines = ["| task | step | mean return of 100 episodes, by seed | bar |", "|---|---|---|---|"]
     for task, (_, _, marks) in TASKS.items():
         for mark, bar in marks.items():
-            runs = [_returns(path) for path in sorted(RESULTS.glob(f"{task}-seed*.csv"))]
+            runs = [read_returns(path) for path in sorted(RESULTS.glob(f"{task}-seed*.csv"))]
             shown = ", ".join(f"{sum(run[mark]) / EPISODES:.2f}" for run in runs if mark in run)
             lines.append(f"| {task} | {mark:,} | {shown} | {'' if bar is None else bar} |")
     return "\n".join(lines)
 
 
-def _returns(path):
+def read_returns(path):
     """Returns by mark, as far as the run has come."""
     found = {}
     if path.exists():

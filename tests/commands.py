@@ -94,5 +94,5 @@ def _become(module, arguments, cwd, files, environment):
         os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), descriptor)
     sys.path.insert(0, os.getcwd())  # as `python -m` does
     sys.argv = [module, *arguments]
-    del sys.modules[module]  # imported by the server, but not yet run
+    sys.modules.pop(module, None)  # the server may have imported it, but not yet run
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -1,5 +1,8 @@
 """Small environments, well behaved and not: `envs_for_tests:Walk-v0` and so on."""
 
+import os
+import signal
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
@@ -33,6 +36,8 @@ class Walk(gym.Env):
         assert self.action_space.contains(action)
         self.all_steps += 1
         odd = self.odd if self.all_steps >= self.odd_step else None
+        if odd == "kills its process":
+            os.kill(os.getpid(), signal.SIGKILL)
         if odd == "raises":
             raise KeyError("the robot\nfell over")
         self.state[1:] = self.state[1] + 1, action[0]
@@ -92,6 +97,8 @@ WALKS = {
     "NanStart": {"odd": "NaN start"},
     "Raises": {"odd": "raises"},
     "Shape": {"odd": "shape"},
+    "Kills": {"odd": "kills its process", "odd_step": 200},
+    "KillsAtOnce": {"odd": "kills its process", "odd_step": 1},
 }
 
 FLAT, BOUNDED = Box(-np.inf, np.inf, [3], np.float32), Box(-1.0, 1.0, [2], np.float32)

@@ -85,6 +85,7 @@ ALLOWED = {
     "agent": {"adam", "errors", "replay"},
     "sac": {"losses", "networks", "policy", "adam", "agent"},
     "sac_v1": {"losses", "networks", "policy", "adam", "agent"},
+    "remote_collectors": {"collector", "envs", "errors"},
     "saved_model": {"networks", "numpy_policy", "policy", "envs", "errors", "quiet_tensorflow"},
 }
 
@@ -97,15 +98,20 @@ def test_the_next_floor_imports_what_lies_below(module):
 LEARNING = {"losses", "adam", "agent", "sac", "sac_v1", "replay", "collector", "run_log", "run_dir"}
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - LEARNING - {"train"}))
+@pytest.mark.parametrize("module", sorted(set(MODULES) - LEARNING - {"train", "sweep", "remote_collectors"}))
 def test_only_the_trainer_needs_what_learns(module):
     assert not reached(module) & LEARNING
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_nobody_imports_a_command(module):
-    allowed = {"plot"} if module == "train" else set()  # a run ends with its pictures
-    assert ours(module) & COMMANDS <= allowed
+    allowed = {"train": {"plot"}, "sweep": {"plot", "train"}}  # a run ends with its pictures; a sweep is many runs
+    assert ours(module) & COMMANDS <= allowed.get(module, set())
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"sweep", "remote_collectors"}))
+def test_nobody_needs_ray_but_who_is_for_it(module):
+    assert "ray" not in foreign(module)
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -115,8 +121,12 @@ def test_only_config_imports_gin_and_of_it_only_the_parser(module):
 
 
 @pytest.mark.parametrize(
-    "module", ["evaluate", "artefact", "numpy_policy", "envs", "replay", "collector", "rollout", "checkpoint", "plot"]
-)
+    "module",
+    [
+        "evaluate", "artefact", "numpy_policy", "envs", "replay", "collector", "remote_collectors", "rollout",
+        "checkpoint", "plot",
+    ],
+)  # fmt: skip
 def test_what_acts_and_stores_starts_without_tensorflow(module):
     assert not foreign(module) & {"tensorflow", "keras", "tensorflow_probability", "tf_keras"}
 

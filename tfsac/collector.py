@@ -1,9 +1,29 @@
-"""Steps the training environments and turns what happens into transitions."""
+"""How training acts, and what comes of it: steps the training environments and turns that into transitions."""
 
 import numpy as np
 
 from tfsac.envs import episode_seed
 from tfsac.replay import Transition
+
+
+class BehaviourPolicy:
+    """Acts uniformly in [-1, 1]^A for start_steps, then with a sample of the policy.
+
+    Args:
+        policy: NumpyPolicy; a newer one takes its place as training goes on.
+        action_dim: size A.
+        start_steps: of the run.
+        rng: np.random.Generator.
+    """
+
+    def __init__(self, policy, action_dim, start_steps, rng):
+        self.policy, self.action_dim, self.start_steps, self.rng = policy, action_dim, start_steps, rng
+
+    def __call__(self, observation, step):
+        """Observation [O], step of the run -> action [A] in [-1, 1]."""
+        if step < self.start_steps:
+            return self.rng.uniform(-1.0, 1.0, self.action_dim)
+        return self.policy.sample(observation, self.rng.standard_normal(self.action_dim, np.float32))
 
 
 class Collector:
@@ -51,6 +71,15 @@ class Collector:
                 ended.append((self.steps, episode.total_reward, len(episode.actions)))
                 self._episodes[i] = _Episode(self.envs[i], self.seed, i, episode.number + 1)
         return Transition(*(np.asarray(x, np.float32) for x in zip(*transitions, strict=True))), ended
+
+    def metrics(self):
+        """What a row of metrics.csv says of acting: nothing, the policy is that of the last gradient step."""
+        return {}
+
+    def close(self):
+        """Closes the environments."""
+        for env in self.envs:
+            env.close()
 
     def get_state(self):
         """The episodes under way: numbers that JSON can hold, and arrays by name."""

@@ -21,6 +21,7 @@ CHOICES = {"algorithm": ("sac", "sac_v1")}
 # What a number must be, by the name of its parameter; a positive number where nothing is said.
 RANGES = {
     "seed": (lambda x: 0 <= x < 2**31, "from 0 to 2147483647"),
+    "collectors": (lambda x: x >= 0, "0 or more"),
     "start_steps": (lambda x: x >= 0, "0 or more"),
     "discount": (lambda x: 0 <= x <= 1, "from 0 to 1"),
     "tau": (lambda x: 0 < x <= 1, "above 0, up to 1"),

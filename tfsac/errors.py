@@ -1,5 +1,6 @@
 """What stops a command with one line instead of a traceback."""
 
+import importlib.util
 import sys
 
 
@@ -27,6 +28,12 @@ def require(condition, message):
     """Raises UserError(message) unless condition holds."""
     if not condition:
         raise UserError(message)
+
+
+def require_ray(what):
+    """Raises UserError unless Ray, which `what` needs, is installed."""
+    installed = importlib.util.find_spec("ray")
+    require(installed, f"{what} needs Ray, which is not installed: pip install 'tfsac[ray]'")
 
 
 def run_command(main, arguments=None):

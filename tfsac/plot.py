@@ -33,7 +33,7 @@ def draw(logdirs, out):
         require(read_csv(path), f"no row in {path} yet: the run was not evaluated so far")
     Path(out).mkdir(parents=True, exist_ok=True)
     title = f"{Path(logdirs[0]).name}" if len(logdirs) == 1 else f"{len(logdirs)} runs: mean and 95 % band of the mean"
-    _draw_returns(logdirs, title, Path(out) / "returns.png")
+    draw_returns({"deterministic policy": logdirs}, title, Path(out) / "returns.png")
     _draw_losses(logdirs, title, Path(out) / "losses.png")
 
 
@@ -56,18 +56,29 @@ def read_csv(path):
     return {name: np.array(values) for name, values in columns.items()}
 
 
-def _draw_returns(logdirs, title, path):
+def draw_returns(groups, title, path):
+    """Draws the evaluations over the environment steps, one curve a group.
+
+    Args:
+        groups: run directories by label: seeds of one experiment each.
+        title: of the picture.
+        path: of the picture.
+
+    Raises:
+        UserError: as `draw`.
+    """
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    if len(logdirs) == 1:
-        training = read_csv(Path(logdirs[0]) / "episodes.csv")
-        if training:
-            axes.plot(training["step"], training["return"], ".", ms=2, color="0.7", label="training episodes")
-    runs = []
-    for logdir in logdirs:
-        rows = read_csv(Path(logdir) / "evaluations.csv")
-        steps = np.unique(rows["step"])
-        runs.append((steps, np.array([rows["return"][rows["step"] == step].mean() for step in steps])))
-    _band(axes, runs, "deterministic policy")
+    for label, logdirs in groups.items():
+        if len(groups) == len(logdirs) == 1:
+            training = read_csv(Path(logdirs[0]) / "episodes.csv")
+            if training:
+                axes.plot(training["step"], training["return"], ".", ms=2, color="0.7", label="training episodes")
+        runs = []
+        for logdir in logdirs:
+            rows = read_csv(Path(logdir) / "evaluations.csv")
+            steps = np.unique(rows["step"])
+            runs.append((steps, np.array([rows["return"][rows["step"] == step].mean() for step in steps])))
+        _band(axes, runs, label)
     axes.set(title=title, xlabel="environment steps", ylabel="return of an episode")
     axes.legend()
     figure.savefig(path, dpi=120)

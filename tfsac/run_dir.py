@@ -2,6 +2,7 @@
 
 import fcntl
 import shutil
+import time
 from pathlib import Path
 
 from tfsac.errors import UserError, require
@@ -11,6 +12,11 @@ NAMES = (
     "config.gin", "metrics.csv", "episodes.csv", "evaluations.csv", "checkpoints", "tensorboard", "losses.png",
     "returns.png", "non_finite.npz",
 )  # fmt: skip
+
+
+def default_name(env_id, prefix=""):
+    """runs/<prefix><environment>-<time>."""
+    return f"runs/{prefix}{env_id.replace(':', '-').replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def holds_run(logdir):

@@ -10,7 +10,6 @@ import contextlib
 import os
 import shlex
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +18,9 @@ from absl import flags
 
 import tfsac
 from tfsac import checkpoint, config, plot, run_dir
-from tfsac.collector import Collector
+from tfsac.collector import BehaviourPolicy, Collector
 from tfsac.envs import check_trusted, make_env
-from tfsac.errors import NonFiniteError, require, run_command
+from tfsac.errors import NonFiniteError, require, require_ray, run_command
 from tfsac.numpy_policy import NumpyPolicy
 from tfsac.replay import Replay
 from tfsac.rollout import rollout
@@ -40,6 +39,7 @@ def train(
     overwrite,
     restored,
     settings,
+    ray_address=None,
     env_id: str = "Pendulum-v1",
     algorithm: str = "sac",
     seed: int = 0,
@@ -48,6 +48,7 @@ def train(
     batch_size: int = 256,
     replay_capacity: int = 1_000_000,
     num_envs: int = 1,
+    collectors: int = 0,
     updates_per_step: int = 1,
     steps_per_call: int = 8,
     eval_every: int = 5_000,
@@ -65,6 +66,7 @@ def train(
         overwrite: whether an earlier run there is removed.
         restored: the Checkpoint to go on from, or None.
         settings: {name: {parameter: value}} of `train` and of the algorithm, as config.gin will say them.
+        ray_address: for collectors, see `remote_collectors.connect`.
         env_id: Gymnasium's id, or `module:EnvId`.
         algorithm: 'sac' or 'sac_v1'.
         seed: of weights, noise, replay, exploration and episodes.
@@ -72,7 +74,8 @@ def train(
         start_steps: so many first actions are uniform in [-1, 1]^A, and nothing is learned before.
         batch_size: transitions a gradient step.
         replay_capacity: transitions kept.
-        num_envs: environments side by side.
+        num_envs: environments side by side, of each collector if there are collectors.
+        collectors: Ray actors that step the environments beside the learner; 0 steps them in this process.
         updates_per_step: gradient steps for each environment step.
         steps_per_call: environment steps between two compiled calls.
         eval_every, checkpoint_every: steps between two evaluations, two checkpoints.
@@ -86,21 +89,28 @@ def train(
         NonFiniteError: NaN or infinity in a tensor; the last checkpoint is from before it.
     """
     if restored:
-        _check_unchanged(settings, restored.facts["settings"])
+        check_unchanged(settings, restored.facts["settings"])
     require(
         batch_size <= replay_capacity,
         f"train.batch_size = {batch_size} is larger than train.replay_capacity = {replay_capacity}",
     )
-    envs, evaluation_env = [make_env(env_id) for _ in range(num_envs)], make_env(env_id)
+    evaluation_env = make_env(env_id)
     sizes = evaluation_env.observation_space.shape[0], evaluation_env.action_space.shape[0]
     agent = AGENTS[algorithm](*sizes, seed, **settings[AGENTS[algorithm].__name__])
     replay = Replay(replay_capacity, *sizes, seed=[seed, 1])
-    collector = Collector(envs, seed)
-    rng = np.random.default_rng([seed, 2])  # of the actions taken
+    if collectors:
+        require_ray("train.collectors")
+        from tfsac.remote_collectors import RemoteCollectors  # here, so that nothing of Ray is imported without need
+
+        acting = env_id, num_envs, start_steps, seed
+        collector = RemoteCollectors(collectors, *acting, block=steps_per_call, ray_address=ray_address)
+    else:
+        collector = Collector([make_env(env_id) for _ in range(num_envs)], seed)
+    act = BehaviourPolicy(None, sizes[1], start_steps, np.random.default_rng([seed, 2]))
     step, log_state = 0, None
     if restored:
         step, log_state = restored.step, restored.facts["log"]
-        _restore(restored, agent, replay, collector, rng)
+        _restore(restored, agent, replay, collector, act)
 
     lock = run_dir.take(logdir, overwrite)  # nothing is written before this line
     run_dir.write_whole(Path(logdir) / "config.gin", config.write(settings))
@@ -108,19 +118,14 @@ def train(
     if restored:
         print(f"resumed at step {step}", flush=True)
     log = RunLog(logdir, total_steps, step, log_state)
-    policy = NumpyPolicy(agent.policy_weights())
-
-    def act(observation, step):
-        if step < start_steps:
-            return rng.uniform(-1.0, 1.0, sizes[1])
-        return policy.sample(observation, rng.standard_normal(sizes[1], np.float32))
+    act.policy = NumpyPolicy(agent.policy_weights())
 
     def save():
         facts = {"tfsac": tfsac.__version__, "settings": settings, "log": log.get_state()}
-        _save(Path(logdir) / "checkpoints", step, facts, agent, replay, collector, rng)
+        _save(Path(logdir) / "checkpoints", step, facts, agent, replay, collector, act)
 
     interrupts = _catch_interrupts()
-    with lock, contextlib.closing(log):
+    with lock, contextlib.closing(log), contextlib.closing(collector):
         save()  # so that there is always one from before whatever may happen
         while step < total_steps and not interrupts:
             before, step = step, min(total_steps, (step // steps_per_call + 1) * steps_per_call)
@@ -132,11 +137,11 @@ def train(
                 batches = replay.sample((step - before) * updates_per_step, batch_size)
                 metrics = agent.update(batches)
                 _check_finite(metrics, batches)
-                policy = NumpyPolicy(agent.policy_weights())
+                act.policy = NumpyPolicy(agent.policy_weights())
                 if _due(METRICS_EVERY, before, step, total_steps):
-                    log.metrics(step, metrics)
+                    log.metrics(step, metrics | collector.metrics())
             if _due(eval_every, before, step, total_steps):
-                log.evaluation(step, *rollout(policy.deterministic, evaluation_env, eval_episodes))
+                log.evaluation(step, *rollout(act.policy.deterministic, evaluation_env, eval_episodes))
             if _due(checkpoint_every, before, step, total_steps):
                 save()
             log.advance(step)
@@ -158,13 +163,13 @@ def _check_finite(metrics, batches):
             raise NonFiniteError(f"{name} is {values[first]}: the losses left the range of numbers", batch)
 
 
-def _save(folder, step, facts, agent, replay, collector, rng):
+def _save(folder, step, facts, agent, replay, collector, act):
     episodes, arrays = collector.get_state()
-    facts |= {"replay": replay.get_state(), "collector": episodes, "rng": rng.bit_generator.state}
+    facts |= {"replay": replay.get_state(), "collector": episodes, "rng": act.rng.bit_generator.state}
     checkpoint.save(folder, step, facts, agent.get_state() | arrays, replay)
 
 
-def _check_unchanged(settings, before):
+def check_unchanged(settings, before):
     """Refuses to go on with other settings than the checkpoint's, whether given now or edited in config.gin."""
     for scope, values in before.items():
         for parameter, old in values.items():
@@ -177,13 +182,13 @@ def _check_unchanged(settings, before):
             )
 
 
-def _restore(restored, agent, replay, collector, rng):
+def _restore(restored, agent, replay, collector, act):
     facts = restored.facts
     agent.set_state({name: x for name, x in restored.arrays.items() if not name.startswith("environment_")})
     replay.set_state(facts["replay"], checkpoint.replay_segments(restored))
     for i in collector.set_state(facts["collector"], restored.arrays):
         print(f"environment {i} is not deterministic: its episode could not be taken up and begins anew")
-    rng.bit_generator.state = facts["rng"]
+    act.rng.bit_generator.state = facts["rng"]
 
 
 def _catch_interrupts():
@@ -268,14 +273,22 @@ def main():
         require(args.logdir, "--resume needs the --logdir of the run to go on with")
         restored = checkpoint.restore(Path(args.logdir) / "checkpoints")
     settings = read_settings(args.gin_file, params, args.logdir if restored else None)
-    options = settings["train"]
-    name = options["env_id"].replace(":", "-").replace("/", "-")
-    logdir = args.logdir or f"runs/{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    logdir = args.logdir or run_dir.default_name(settings["train"]["env_id"])
     if not restored:
         run_dir.check_free(logdir, args.overwrite)
     print(f"threads        {threads[0]} inside an operation, {threads[1]} across operations")
+    return run(logdir, args.overwrite, restored, settings, args.ray_address)
+
+
+def run(logdir, overwrite, restored, settings, ray_address=None):
+    """`train`, of which the arguments are, then the pictures and a word on how it ended.
+
+    Returns:
+        The exit status of the command: 0, or 128 and the number of the signal that interrupted it.
+    """
+    options = settings["train"]
     try:
-        step, interrupts = train(logdir, args.overwrite, restored, settings, **options)
+        step, interrupts = train(logdir, overwrite, restored, settings, ray_address, **options)
     except NonFiniteError as error:
         known = checkpoint.steps(Path(logdir) / "checkpoints")
         if not known:
@@ -299,4 +312,5 @@ if __name__ == "__main__":
     flags.DEFINE_bool("resume", False, "Go on with the run in --logdir, from its last checkpoint.")
     flags.DEFINE_bool("overwrite", False, "Remove an earlier run in --logdir first.")
     flags.DEFINE_string("env_id", None, "Shorthand for --gin_param=\"train.env_id = '...'\".")
+    flags.DEFINE_string("ray_address", None, "Ray that train.collectors join, such as auto; default one started here.")
     run_command(main)

@@ -1,0 +1,190 @@
+"""Sweeps: what is tried, what is left behind, and what happens when a trial or the whole is cut off."""
+
+import csv
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from commands import Command, run
+from runs import assert_same_state, bindings, flags, rows, tables
+
+from tfsac import checkpoint, config
+from tfsac.errors import UserError
+
+pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`): its tests are skipped")
+
+from tfsac import sweep  # noqa: E402
+
+TESTS = os.path.dirname(__file__)
+ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+
+
+@pytest.mark.parametrize(
+    "text, seeds",
+    [("0", [0]), ("0-3", [0, 1, 2, 3]), ("7,0-2", [7, 0, 1, 2]), (" 1 , 3 - 4 ", [1, 3, 4]), ("1,1,0-1", [1, 0])],
+)
+def test_seeds(text, seeds):
+    assert sweep.parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1-", "0;1", "1.5", "0-1-2"])
+def test_seeds_that_are_none(text):
+    with pytest.raises(UserError, match="--seeds: expected numbers and ranges such as 0-9"):
+        sweep.parse_seeds(text)
+
+
+def test_every_combination_is_a_trial_with_every_seed(tmp_path):
+    grid = ["SAC.tau = [0.1, 0.2]", "SAC.policy_hidden_units = [(8,), (4, 4)]"]
+    trials = sweep.make_trials([], bindings(), [0, 5], grid, tmp_path)
+    found = [(t.settings["SAC"]["tau"], t.settings["SAC"]["policy_hidden_units"], t.seed) for t in trials]
+    assert found == [(tau, units, seed) for tau in (0.1, 0.2) for units in ((8,), (4, 4)) for seed in (0, 5)]
+    assert all(t.settings["train"]["seed"] == t.seed for t in trials)
+    assert len({t.logdir for t in trials}) == len(trials)
+    assert trials[-1].logdir == tmp_path / "SAC.tau=0.2,SAC.policy_hidden_units=_4,_4_" / "seed5"
+
+
+def test_without_a_grid_the_seeds_are_the_trials(tmp_path):
+    trials = sweep.make_trials([], bindings(), [3], [], tmp_path)
+    assert [trial.logdir for trial in trials] == [tmp_path / "seed3"]
+
+
+@pytest.mark.parametrize(
+    "grid, message",
+    [
+        ("SAC.tau = 0.1", r"--gin_grid: expected SAC.tau = \[value, ...\], received SAC.tau = 0.1"),
+        ("SAC.tau = []", "--gin_grid: expected SAC.tau"),
+        ("SAC.tua = [0.1]", "did you mean SAC.tau"),
+        ("SAC.tau = [0.1, 'x']", "SAC.tau: expected a number, received 'x'"),
+        ("train.seed = [0, 1]", "seeds are chosen with --seeds"),
+        ("train.env_id = ['Pendulum-v1', 'Pendulun-v1']", "cannot make environment 'Pendulun-v1'"),
+    ],
+)
+def test_a_grid_that_cannot_work_is_refused_before_anything_starts(tmp_path, grid, message):
+    with pytest.raises(UserError, match=message):
+        sweep.make_trials([], bindings(), [0], [grid], tmp_path)
+
+
+def test_progress_is_read_from_what_is_there(tmp_path):
+    found = sweep.progress(tmp_path)
+    assert found.step == 0 and np.isnan(found.steps_per_second) and np.isnan(found.evaluation)
+    (tmp_path / "episodes.csv").write_text("step,return,length\n200,-5.0,200\n")
+    (tmp_path / "evaluations.csv").write_text("step,episode,return,length\n100,0,-9,9\n300,0,-1,9\n300,1,-2,9\n300,2,")
+    (tmp_path / "metrics.csv").write_text("step,steps_per_second\n100,50\n250,75\n")
+    assert sweep.progress(tmp_path) == (300, 75, -1.5)
+
+
+def arguments(out, *more, **options):
+    return [f"--out={out}", *flags(bindings(**{"total_steps": 48, **options})), *more]
+
+
+GRID = ("--seeds=0-1", "--gin_grid=SAC.tau = [0.005, 0.5]")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """Two configurations with two seeds each."""
+    folder = tmp_path_factory.mktemp("swept")
+    return folder / "out", run("tfsac.sweep", *arguments("out", *GRID), cwd=folder), folder
+
+
+def test_a_sweep_ends_with_a_table_a_picture_and_the_best_configuration(swept):
+    out, done, _ = swept
+    assert done.status == 0, done.err
+    assert "4 trials in out" in done.out and "best configuration: SAC.tau=" in done.out
+    found = rows(out / "sweep.csv")
+    assert [(row["configuration"], row["seed"]) for row in found] == [
+        (f"SAC.tau={tau}", seed) for tau in ("0.005", "0.5") for seed in "01"
+    ]
+    means = {}
+    for row in found:
+        returns = [float(x["return"]) for x in rows(swept[2] / row["logdir"] / "evaluations.csv") if x["step"] == "48"]
+        assert float(row["return_mean"]) == pytest.approx(np.mean(returns)) and row["state"] == "done"
+        means.setdefault(row["configuration"], []).append(np.mean(returns))
+    best = max(means, key=lambda name: np.mean(means[name]))
+    assert f"SAC.tau={config.read([out / 'best.gin'], [])['SAC.tau']}" == best
+    assert (out / "returns.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_trial_is_the_run_that_train_would_have_made(swept, tmp_path):
+    out, _, folder = swept
+    trial = out / "SAC.tau=0.5" / "seed1"
+    again = run("tfsac.train", "--logdir=again", f"--gin_file={trial}/config.gin", cwd=tmp_path, **ONE_THREAD)
+    assert again.status == 0, again.err
+    assert_same_state(trial, tmp_path / "again")
+    assert tables(trial) == tables(tmp_path / "again")
+    assert (trial / "returns.png").exists() and (trial / "losses.png").exists()
+
+
+def test_the_same_command_again_does_nothing_anew(swept):
+    out, _, folder = swept
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("checkpoints/*/*")}
+    done = run("tfsac.sweep", *arguments("out", *GRID), cwd=folder)
+    assert done.status == 0, done.err
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("checkpoints/*/*")} == before
+    assert ": runs" not in done.out
+
+
+def test_another_sweep_is_refused_its_place(swept):
+    out, _, folder = swept
+    done = run("tfsac.sweep", *arguments("out", *GRID, batch_size=4), cwd=folder)
+    assert done.status == 2
+    assert "is of another sweep: train.batch_size was 8 so far and cannot become 4" in done.err
+    assert "Traceback" not in done.err and len(done.err.splitlines()) == 1
+
+
+def test_a_sweep_that_was_killed_goes_on_where_it_stopped(tmp_path):
+    straight = tmp_path / "straight"
+    with_checkpoints = {"checkpoint_every": 64, "total_steps": 3000, "seed": 0}
+    options = arguments("out", "--seeds=0", **with_checkpoints)
+    command = Command("tfsac.sweep", *options, cwd=tmp_path)
+    folder = tmp_path / "out" / "seed0" / "checkpoints"
+    command.wait_until(lambda: checkpoint.steps(folder)[-1:] > [64])
+    command.kill()
+    command.wait()
+    stopped = _settled(folder)
+    assert stopped < 3000
+    done = run("tfsac.sweep", *options, cwd=tmp_path)
+    assert done.status == 0, done.err
+    assert checkpoint.steps(folder)[-1] == 3000
+    run("tfsac.train", "--logdir=straight", *flags(bindings(**with_checkpoints)), cwd=tmp_path, **ONE_THREAD)
+    assert_same_state(tmp_path / "out" / "seed0", straight)
+
+
+def _settled(folder):
+    """The last checkpoint once nobody writes there any more: Ray ends the trial soon after the sweep."""
+    last = -1
+    while checkpoint.steps(folder)[-1] != last:
+        last = checkpoint.steps(folder)[-1]
+        time.sleep(1)
+    return last
+
+
+def test_an_interrupted_sweep_saves_its_trials_and_says_how_to_go_on(tmp_path):
+    options = arguments("out", "--seeds=0", total_steps=100_000)
+    command = Command("tfsac.sweep", *options, cwd=tmp_path)
+    command.wait_until(lambda: len(rows(tmp_path / "out" / "seed0" / "episodes.csv")) > 1)
+    command.signal(signal.SIGINT)
+    done = command.wait()
+    assert done.status == 130 and "the same command with --out=out goes on" in done.err
+    assert "Traceback" not in done.err
+    assert 0 < checkpoint.steps(tmp_path / "out" / "seed0" / "checkpoints")[-1] < 100_000
+
+
+def test_a_failing_trial_is_tried_again_and_costs_no_other(tmp_path):
+    """Kills-v0 kills its process after 200 steps: each try gets so far, and each goes on from the last checkpoint."""
+    envs = ["envs_for_tests:Kills-v0", "envs_for_tests:Walk-v0", "envs_for_tests:Raises-v0"]
+    grid = f"--gin_grid=train.env_id = {envs}"
+    options = arguments("out", grid, total_steps=360, checkpoint_every=64)
+    done = run("tfsac.sweep", *options, cwd=tmp_path, PYTHONPATH=TESTS)
+    assert done.status == 1
+    with open(tmp_path / "out" / "sweep.csv", newline="") as file:
+        found = {row["configuration"].rpartition(":")[2]: row for row in csv.DictReader(file)}
+    assert {name: row["state"] for name, row in found.items() if name != "Raises-v0"} == {
+        "Kills-v0": "done", "Walk-v0": "done"
+    }  # fmt: skip
+    assert found["Raises-v0"]["state"].startswith("failed: the environment")
+    assert "Raises-v0 raised KeyError" in done.err and "Traceback" not in done.err
+    steps = [int(row["step"]) for row in rows(tmp_path / found["Kills-v0"]["logdir"] / "episodes.csv")]
+    assert steps == sorted(set(steps)) and found["Kills-v0"]["step"] == "360"
