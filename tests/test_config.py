@@ -80,6 +80,7 @@ def test_a_value_becomes_the_type_that_is_asked_for(binding, value):
         ("train.total_steps = 0", "train.total_steps: expected a number above 0, received 0"),
         ("train.batch_size = -1", "train.batch_size: expected a number above 0, received -1"),
         ("train.start_steps = -1", "expected a number 0 or more"),
+        ("train.collectors = -1", "expected a number 0 or more"),
         ("train.seed = -1", "expected a number from 0 to 2147483647"),
         ("train.seed = 2147483648", "expected a number from 0 to 2147483647"),
         ("train.env_id = 5", "train.env_id: expected text in quotes, received 5"),
