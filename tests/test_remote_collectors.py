@@ -19,7 +19,6 @@ ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`):
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from tfsac import remote_collectors  # noqa: E402
 from tfsac.remote_collectors import DEATHS, IN_FLIGHT, WEIGHTS_EVERY, RemoteCollectors, connect  # noqa: E402
 
 TESTS = os.path.dirname(__file__)
@@ -174,8 +173,35 @@ def test_a_killed_run_is_resumed_from_its_last_checkpoint(tmp_path):
     assert arrays["gradient_steps"] == 600 - 16 + BLOCK
 
 
+def test_without_collectors_nothing_of_ray_is_imported(tmp_path):
+    (tmp_path / "look.py").write_text(
+        "import sys, tfsac.train\n"
+        "settings = tfsac.train.read_settings([], sys.argv[1:])\n"
+        "assert tfsac.train.run('run', False, None, settings) == 0\n"
+        "assert not [name for name in sys.modules if name.partition('.')[0] == 'ray']\n"
+    )
+    done = run("look", *bindings(total_steps=24), cwd=tmp_path)
+    assert done.status == 0, done.err
+
+
+def test_without_ray_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"train.collectors needs Ray, .*pip install 'tfsac\[ray\]'"):
+        require_ray("train.collectors")
+
+
+def test_no_ray_at_the_address_is_one_line(monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(UserError, match="no Ray at --ray_address=127.0.0.1:1 .*ray start --head"):
+        connect("127.0.0.1:1")
+
+
+def test_who_is_connected_connects_no_second_time():
+    assert not connect()
+
+
 def test_a_run_outlives_a_node(tmp_path):
-    """Two nodes of Ray's own test cluster; the one without the learner goes."""
+    """Two nodes of Ray's own test cluster; the one without the learner goes. The last test here: it ends our Ray."""
 
     def node_of(_):  # in here: Ray would import this whole file for a function outside
         return ray.get_runtime_context().get_node_id()
@@ -195,35 +221,3 @@ def test_a_run_outlives_a_node(tmp_path):
     finally:
         ray.shutdown()
         cluster.shutdown()
-        connect()
-
-
-def test_without_collectors_nothing_of_ray_is_imported(tmp_path):
-    (tmp_path / "look.py").write_text(
-        "import sys, tfsac.train\n"
-        "settings = tfsac.train.read_settings([], sys.argv[1:])\n"
-        "assert tfsac.train.run('run', False, None, settings) == 0\n"
-        "assert not [name for name in sys.modules if name.partition('.')[0] == 'ray']\n"
-    )
-    done = run("look", *bindings(total_steps=24), cwd=tmp_path)
-    assert done.status == 0, done.err
-
-
-def test_without_ray_one_line_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"train.collectors needs Ray, .*pip install 'tfsac\[ray\]'"):
-        require_ray("train.collectors")
-
-
-def test_no_ray_at_the_address_is_one_line(monkeypatch):
-    ray.shutdown()
-    try:
-        with pytest.raises(UserError, match="no Ray at --ray_address=127.0.0.1:1 .*ray start --head"):
-            connect("127.0.0.1:1")
-    finally:
-        connect()
-
-
-def test_inside_ray_there_is_nothing_to_connect():
-    assert not connect()
-    assert remote_collectors.ray.is_initialized()

@@ -242,9 +242,11 @@ def main():
     out = Path(args.out or run_dir.default_name(settings["train"]["env_id"], "sweep-"))
     trials = make_trials(args.gin_file, params, seeds, args.gin_grid, out)
     check_out(trials)
-    connect(args.ray_address)
     out.mkdir(parents=True, exist_ok=True)
-    print(f"{len(trials)} trials in {out}, {int(ray.cluster_resources()['CPU'])} at once", flush=True)
+    left = sum(not finished(trial) for trial in trials)
+    if left:
+        connect(args.ray_address)
+        print(f"{left} of {len(trials)} trials in {out}, {int(ray.cluster_resources()['CPU'])} at once", flush=True)
     try:
         with Live(console=Console(), auto_refresh=False) as live:
             states = sweep(trials, _Display(trials, live))
