@@ -106,7 +106,7 @@ def _command_line(pid):
 
 
 def sweep():
-    steps, times = 5_000, {}
+    steps, times = 3_000, {}
     shutil.rmtree(RUNS / "sweep", ignore_errors=True)
     flags = ["--gin_file=gin/pendulum.gin", f"--gin_param=train.total_steps = {steps}"]
     began = time.monotonic()
