@@ -1,9 +1,10 @@
-"""What Ray costs and gives: python benchmarks/ray_speed.py slow|fast|learn|sweep|kills|bytes
+"""What Ray costs and gives: python benchmarks/ray_speed.py slow|narrow|fast|learn|sweep|kills|bytes
 
 slow   four collectors against none on Pendulum slowed to 20 ms a step, by turns
+narrow the same with networks of 128x128, where the learner is not what limits
 fast   one collector against none on plain Pendulum, by turns
-learn  20,000 steps of slowed Pendulum with four collectors, evaluated on 100 episodes
-sweep  ten seeds of Pendulum through tfsac.sweep against two hand-started processes at a time
+learn  20,000 steps of slowed Pendulum with four collectors and networks of 128x128, evaluated on 100 episodes
+sweep  ten seeds of Pendulum, 3,000 steps each, through tfsac.sweep against two hand-started processes at a time
 kills  a random one of two collectors killed every 20 s for five minutes
 bytes  what a transition and a copy of the policy weigh on the network
 
@@ -32,14 +33,16 @@ from tfsac.rollout import rollout, summary
 
 RUNS = Path("runs/ray")
 SLOW = "slow_pendulum:SlowPendulum-v0"
+NARROW = (128, 128)
 ROUNDS = 2
 
 
-def start(name, env_id="Pendulum-v1", threads=None, **options):
+def start(name, env_id="Pendulum-v1", threads=None, hidden_units=(256, 256), **options):
     """Starts a run of gin/pendulum.gin with `train.*` options."""
     shutil.rmtree(RUNS / name, ignore_errors=True)
     options = {"env_id": env_id, "eval_every": 10**9, "eval_episodes": 1, "checkpoint_every": 10**9} | options
     params = [f"--gin_param=train.{key} = {value!r}" for key, value in options.items()]
+    params += [f"--gin_param=SAC.{network}_hidden_units = {hidden_units}" for network in ("policy", "critic")]
     command = [sys.executable, "-m", "tfsac.train", "--gin_file=gin/pendulum.gin", f"--logdir={RUNS / name}", *params]
     env = os.environ | {"PYTHONPATH": os.path.dirname(os.path.abspath(__file__))}
     if threads:
@@ -78,7 +81,7 @@ def evaluated(name):
 
 def learn():
     began = time.monotonic()
-    assert start("learn", SLOW, collectors=4, total_steps=20_000).wait() == 0
+    assert start("learn", SLOW, hidden_units=NARROW, collectors=4, total_steps=20_000).wait() == 0
     print(f"{evaluated('learn')} after {time.monotonic() - began:.0f} s")
 
 
@@ -134,6 +137,7 @@ def weigh():
 if __name__ == "__main__":
     tasks = {
         "slow": lambda: ratio("slow", 4, env_id=SLOW, total_steps=3_000),
+        "narrow": lambda: ratio("narrow", 4, env_id=SLOW, hidden_units=NARROW, total_steps=3_000),
         "fast": lambda: ratio("fast", 1, total_steps=5_000),
         "learn": learn, "sweep": sweep, "kills": kills, "bytes": weigh,
     }  # fmt: skip
