@@ -70,6 +70,7 @@ def rows():
             for width in WIDTHS:
                 returns = read_returns(RESULTS / f"{name_of(task, width)}-seed0.csv")[step]
                 row = {"task": task, "step": step, "width": width, "return": round(float(np.mean(returns)), 3)}
+                row["standard_error"] = round(float(np.std(returns, ddof=1) / len(returns) ** 0.5), 3)
                 for kind in KINDS:
                     row[f"{kind}_bytes"] = sizes[width, kind]
                     row[f"{kind}_us"] = round(float(np.median(times[width, kind])), 2)
@@ -81,16 +82,19 @@ def draw(found):
     figure, axes = plt.subplots(1, len(TASKS), figsize=(9, 3.5), layout="constrained")
     for axis, task in zip(axes, TASKS, strict=True):
         mine = [row for row in found if row["task"] == task]
-        axis.plot([row["width"] for row in mine], [row["return"] for row in mine], "o-", color="C0")
-        axis.set(title=f"{task}, {mine[0]['step']:,} steps", xlabel="policy's width (critics 256)", ylabel="return")
+        widths, returns, errors = ([row[key] for row in mine] for key in ("width", "return", "standard_error"))
+        axis.errorbar(widths, returns, errors, fmt="o-", color="C0", capsize=3)
+        axis.set(
+            title=f"{task}, {mine[0]['step']:,} steps",
+            xlabel="policy's width (critics 256)",
+            ylabel="return, standard error",
+        )
         axis.set_xscale("log", base=2)
         beside = axis.twinx()
         for kind, color in zip(KINDS, ("C1", "C2"), strict=True):
-            beside.plot(
-                [row["width"] for row in mine], [row[f"{kind}_us"] for row in mine], "--", color=color, label=kind
-            )
-        beside.set(ylabel="us an action")
-        beside.legend(loc="center right")
+            beside.plot(widths, [row[f"{kind}_us"] for row in mine], "--", color=color, label=f"{kind}: us")
+        beside.set(ylabel="us an action", ylim=(0, None))
+        beside.legend(loc="lower right")
     figure.savefig(HERE / "policy_width.png", dpi=120)
 
 
