@@ -15,7 +15,8 @@ from tfsac import train
 
 STEPS, EVERY = 500_000, 50_000
 PARAMS = [
-    f"train.total_steps = {STEPS}", f"train.replay_capacity = {EVERY}", "train.batch_size = 64",
+    f"train.total_steps = {STEPS}", f"train.replay_capacity = {EVERY}", "train.batch_size = 16",
+    "train.steps_per_call = 100",
     f"train.eval_every = {EVERY}", "train.eval_episodes = 2",
     "SAC.policy_hidden_units = (16, 16)", "SAC.critic_hidden_units = (16, 16)",
 ]  # fmt: skip

@@ -69,7 +69,7 @@ def steps_of(logdir, table="evaluations"):
 def test_every_knob_is_turned():
     knobs = [name for name, p in inspect.signature(train.train).parameters.items() if p.annotation is not p.empty]
     missing = [knob for knob in knobs if f"test_{knob}" not in globals()]
-    assert len(knobs) == 13 and not missing
+    assert len(knobs) == 14 and not missing
 
 
 def test_env_id(quick):
@@ -140,6 +140,13 @@ def test_num_envs(quick, num_envs, steps_per_call):
     # Walk's episodes are 7 steps long: environment i ends one at its own steps 7, 14, ....
     ends = sorted(num_envs * (7 * n - 1) + i + 1 for i in range(num_envs) for n in range(1, 90))
     assert steps_of(logdir, "episodes") == [step for step in ends if step <= 90]
+
+
+def test_collectors(tmp_path):
+    """See test_remote_collectors.py for the rest."""
+    pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
+    assert run_here(tmp_path, bindings(collectors=1, total_steps=48)) == 48
+    assert all("policy_age" in row for row in rows(tmp_path / "metrics.csv"))
 
 
 def test_updates_per_step(quick):
