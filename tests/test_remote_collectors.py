@@ -196,6 +196,16 @@ def test_no_ray_at_the_address_is_one_line(monkeypatch):
         connect("127.0.0.1:1")
 
 
+def test_a_ray_that_does_not_start_here_is_no_fault_of_an_address(monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("no room\nfor more")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fails)
+    with pytest.raises(RunError, match="^Ray could not be started on this machine: no room$"):
+        connect()
+
+
 def test_who_is_connected_connects_no_second_time():
     assert not connect()
 

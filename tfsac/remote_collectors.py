@@ -170,6 +170,7 @@ def connect(ray_address=None):
 
     Raises:
         UserError: there is no Ray at the address.
+        RunError: none could be started here.
     """
     if ray.is_initialized():
         return False
@@ -185,8 +186,11 @@ def connect(ray_address=None):
         else:
             ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        if not ray_address:
+            raise RunError(f"Ray could not be started on this machine: {reason}") from error
         raise UserError(
-            f"no Ray at --ray_address={ray_address} ({str(error).splitlines()[0]}): start one with `ray start --head`, "
+            f"no Ray at --ray_address={ray_address} ({reason}): start one with `ray start --head`, "
             "or leave the flag out for one of your own"
         ) from error
     return True
