@@ -38,7 +38,8 @@ class SAC(tfsac.sac.SAC):
                 "resident_mb": pages * os.sysconf("SC_PAGESIZE") / 1e6,
                 "open_files": len(os.listdir("/proc/self/fd")),
             }
-            rows.append(row | {"traces": self._update.experimental_get_tracing_count()})
+            traces = sum(compiled.experimental_get_tracing_count() for compiled in self._compiled.values())
+            rows.append(row | {"traces": traces})
             print(row | rows[-1], flush=True)
         return metrics
 

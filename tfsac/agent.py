@@ -24,10 +24,7 @@ class Agent:
     def __init__(self, observation_dim, action_dim, seed):
         self.observation_dim, self.action_dim, self.seed = observation_dim, action_dim, seed
         self.gradient_steps = tf.Variable(0, dtype=tf.int64, trainable=False)  # taken so far
-        # Sizes that change from call to call are None, so that one trace serves every block.
-        o, a = tf.TensorSpec([None, None, observation_dim]), tf.TensorSpec([None, None, action_dim])
-        scalar = tf.TensorSpec([None, None])
-        self._update = tf.function(self._update, input_signature=[Transition(o, a, scalar, o, scalar)])
+        self._compiled = {}  # `_update` by batch size
 
     def gradient_step(self, batch, noise):
         """One gradient step of every network, in the order of the paper's Algorithm 1.
@@ -50,7 +47,16 @@ class Agent:
         Returns:
             METRICS by name, numpy arrays [K]: one entry for each gradient step.
         """
-        return {name: values.numpy() for name, values in self._update(batches).items()}
+        batch_size = batches.reward.shape[1]
+        if batch_size not in self._compiled:
+            self._compiled[batch_size] = self._compile(batch_size)
+        return {name: values.numpy() for name, values in self._compiled[batch_size](batches).items()}
+
+    def _compile(self, batch_size):
+        # K is None, so that one trace serves every block; B is known, which leaves no shapes to find at run time.
+        o, a = (tf.TensorSpec([None, batch_size, dim]) for dim in (self.observation_dim, self.action_dim))
+        scalar = tf.TensorSpec([None, batch_size])
+        return tf.function(self._update, input_signature=[Transition(o, a, scalar, o, scalar)])
 
     def _update(self, batches):
         def step(batch):
