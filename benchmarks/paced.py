@@ -2,6 +2,7 @@
 
 import tfsac.quiet_tensorflow  # noqa: F401, isort: skip
 
+import contextlib
 import tempfile
 from unittest import mock
 
@@ -35,8 +36,5 @@ def run(gin_files, params, between):
     algorithm = train.AGENTS[name]
     make_agent.__name__ = algorithm.__name__
     patches = mock.patch.object(train, "Collector", Paced), mock.patch.dict(train.AGENTS, {name: make_agent})
-    with patches[0], patches[1], tempfile.TemporaryDirectory() as logdir:
-        try:
-            train.train(logdir, True, None, settings, **settings["train"])
-        except Stop:
-            pass
+    with patches[0], patches[1], tempfile.TemporaryDirectory() as logdir, contextlib.suppress(Stop):
+        train.train(logdir, True, None, settings, **settings["train"])

@@ -25,6 +25,8 @@ class Agent:
         self.observation_dim, self.action_dim, self.seed = observation_dim, action_dim, seed
         self.gradient_steps = tf.Variable(0, dtype=tf.int64, trainable=False)  # taken so far
         self._compiled = {}  # `_update` by batch size
+        # All in one call: to read a variable outside a graph costs a dispatch each.
+        self._read_policy = tf.function(lambda: {x.path: tf.identity(x.value) for x in self.policy.variables})
 
     def gradient_step(self, batch, noise):
         """One gradient step of every network, in the order of the paper's Algorithm 1.
@@ -102,7 +104,7 @@ class Agent:
 
     def policy_weights(self):
         """Copies of the policy's arrays by name, as `NumpyPolicy` takes them."""
-        return {variable.path: variable.numpy() for variable in self.policy.variables}
+        return {name: x.numpy() for name, x in self._read_policy().items()}
 
 
 def polyak(target, online, tau):

@@ -1,0 +1,72 @@
+"""The report's own budget: python benchmarks/study/budget.py
+
+The report trained for "50 iterations" with "trajectories of length 50 to 200", and its figures are over "50 learning
+steps"; how many gradient steps an iteration made it does not say. Both readings are run, for both algorithms, on ten
+seeds: an iteration is a trajectory (200 steps on Pendulum-v1, 50 on Reacher-v5) and then
+
+    steps     one gradient step for each of its environment steps,
+    one       a single gradient step, 50 in all.
+
+All else is as in gin/. Writes results/budget-READING-TASK-ALGORITHM.csv: seed, iteration, the return of the trajectory
+itself (as the report's figures have it), the mean return of the deterministic policy over 10 episodes, and the losses.
+"""
+
+import tfsac.quiet_tensorflow  # noqa: F401, isort: skip
+
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+
+import numpy as np
+import runs
+
+from tfsac import train
+from tfsac.collector import BehaviourPolicy, Collector
+from tfsac.envs import make_env
+from tfsac.numpy_policy import NumpyPolicy
+from tfsac.replay import Replay
+from tfsac.rollout import rollout
+
+ITERATIONS, SEEDS = 50, 10
+TRAJECTORY = {"pendulum": 200, "reacher": 50}  # environment steps: a whole episode
+GIN = {"sac": "gin/{}.gin", "sac_v1": "gin/v1/{}.gin"}
+COLUMNS = ("seed", "iteration", "trajectory_return", "return", "v_loss", "q1_loss", "policy_loss")
+
+
+def run(reading, task, algorithm, seed):
+    """Rows of COLUMNS, one an iteration."""
+    settings = train.read_settings([GIN[algorithm].format(task)], [])
+    env, evaluation_env = (make_env(settings["train"]["env_id"]) for _ in range(2))
+    sizes = env.observation_space.shape[0], env.action_space.shape[0]
+    algorithm = train.AGENTS[algorithm]
+    agent = algorithm(*sizes, seed, **settings[algorithm.__name__])
+    replay = Replay(ITERATIONS * TRAJECTORY[task], *sizes, seed=[seed, 1])
+    act = BehaviourPolicy(NumpyPolicy(agent.policy_weights()), sizes[1], 0, np.random.default_rng([seed, 2]))
+    collector, rows = Collector([env], seed), []
+    for iteration in range(1, ITERATIONS + 1):
+        transitions, _ = collector.collect(TRAJECTORY[task], act)
+        replay.insert(transitions)
+        gradient_steps = TRAJECTORY[task] if reading == "steps" else 1
+        metrics = agent.update(replay.sample(gradient_steps, settings["train"]["batch_size"]))
+        act.policy = NumpyPolicy(agent.policy_weights())
+        returns, _ = rollout(act.policy.deterministic, evaluation_env, 10)
+        losses = [np.mean(metrics[name]) if name in metrics else np.nan for name in COLUMNS[4:]]
+        numbers = [float(np.sum(transitions.reward)), np.mean(returns), *losses]
+        rows.append([seed, iteration, *(f"{x:.5g}" for x in numbers)])
+    return rows
+
+
+def main():
+    os.environ |= runs.ONE_THREAD
+    jobs = [(reading, task, algorithm) for reading in ("one", "steps") for task in TRAJECTORY for algorithm in GIN]
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), initializer=train.set_threads) as pool:
+        for job in jobs:
+            path = runs.RESULTS / f"budget-{'-'.join(job)}.csv"
+            if not path.exists():
+                seeds = [pool.submit(run, *job, seed) for seed in range(SEEDS)]
+                runs.write(path, COLUMNS, [row for seed in seeds for row in seed.result()])
+                print(f"{path} is there", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Tables and figures of the study, from results/ alone: python benchmarks/study/report.py
+
+Writes tables.md and the pictures beside this file. What has not been run yet is left out, not guessed. Needs rliable:
+see requirements.txt in this folder.
+"""
+
+import re
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import runs
+from rliable import library, metrics
+
+HERE = Path(__file__).parent
+OPTIMA = {"pendulum": "pendulum_optimum.csv", "reacher": "reacher_optimum.csv"}
+# task: {step: least IQM of returns, or largest gap to the optimum where the task has one}
+BARS = {
+    "pendulum-sac": {5_000: 60, 10_000: 15, 20_000: 10},
+    "reacher-sac": {20_000: 0.7, 50_000: 0.3, 100_000: 0.15},
+    "pendulum-sac_v1": {20_000: 15},
+    "reacher-sac_v1": {100_000: 0.4},
+    "inverted_pendulum-sac": {20_000: 990},
+    "inverted_double_pendulum-sac": {50_000: 9_200},
+    "half_cheetah-sac": {300_000: 7_500},
+}
+SOLVED = {"pendulum": -200, "reacher": -4.5}  # mean return of 100 episodes that ends the clock
+FEW = 5  # seeds below which an interval would say nothing: the seeds themselves are shown
+
+
+def load(name):
+    """Every seed of a run: {seed: {step: (seconds, mean return of its episodes)}}."""
+    found = {}
+    for path in sorted(runs.RESULTS.glob(f"{name}-seed*.csv")):
+        if path.stem.endswith("-losses"):
+            continue
+        steps = {}
+        for row in runs.read(path):
+            steps.setdefault(int(row["step"]), []).append((float(row["seconds"] or "nan"), float(row["return"])))
+        found[int(re.search(r"seed(\d+)", path.stem)[1])] = {
+            step: tuple(np.mean(values, axis=0)) for step, values in steps.items()
+        }
+    return found
+
+
+def iqm(values):
+    """Interquartile mean of one number a seed, with the 95 % stratified bootstrap interval: three numbers."""
+    point, interval = library.get_interval_estimates(
+        {"": np.array(values)[:, None]}, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=10_000
+    )
+    return (point[""][0], *interval[""][:, 0])
+
+
+def shown(values, digits):
+    """'IQM (low to high)' of the seeds, or the seeds where they are few."""
+    if len(values) < FEW:
+        return ", ".join(f"{x:.{digits}f}" for x in values)
+    point, low, high = iqm(values)
+    return f"{point:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def optimum(task):
+    """Mean return of optimal control from the 100 starts, or None where it is not known."""
+    path = HERE.parent / OPTIMA.get(task.split("-")[0], "none")
+    return np.mean([float(row["return"]) for row in runs.read(path)]) if path.is_file() else None
+
+
+def benchmark_table():
+    lines = ["| task | steps | seeds | return, IQM (95 % interval) | worst seed | gap to the optimum | bar | met |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for name in (*runs.TASKS, *runs.PEER_TASKS):
+        seeds, best = load(name), optimum(name)
+        digits = 2 if "reacher" in name else 1
+        ours = "-".join((name.split("-")[0], "sac"))
+        for mark, bar in BARS.get(name, dict.fromkeys(BARS[ours])).items():
+            values = [seed[step][1] for seed in seeds.values() for step in seed if 0 <= step - mark < 8]
+            if not values:
+                continue
+            middle = iqm(values)[0]
+            gap = "" if best is None else f"{best - middle:.{digits}f}"
+            limit = "" if bar is None else f"{bar:,}" if best is None else f"gap {bar}"
+            met = "" if bar is None else "yes" if (middle >= bar if best is None else best - middle <= bar) else "NO"
+            lines.append(
+                f"| {name} | {mark:,} | {len(values)} | {shown(values, digits)} | {min(values):.{digits}f} | {gap} "
+                f"| {limit} | {met} |"
+            )
+    return "\n".join(lines)
+
+
+def solve_table():
+    """Seconds of training until the mean of 100 episodes reaches SOLVED, one thread, another training beside."""
+    lines = ["| task | who | seeds | solved | steps, median | seconds, median |", "|---|---|---|---|---|---|"]
+    for task, bar in SOLVED.items():
+        for name in (f"{task}-sac", *(x for x in runs.PEER_TASKS if x.startswith(task))):
+            seeds = load(name).values()
+            firsts = [next(((step, x[0]) for step, x in sorted(seed.items()) if x[1] >= bar), None) for seed in seeds]
+            solved = [first for first in firsts if first]
+            if solved:
+                steps, seconds = np.median(solved, axis=0)
+                row = f"{len(firsts)} | {len(solved)} | {steps:,.0f} | {seconds:.0f}"
+                lines.append(f"| {task} to {bar} | {name.partition('-')[2]} | {row} |")
+    return "\n".join(lines)
+
+
+def ablation_table():
+    """What each fault does to the return and to the losses, from the second evaluation to the last."""
+    lines = ["| fault | task | return at the end, by seed | q1 loss | policy loss | entropy |", "|---|---|---|---|---|---|"]
+    for task in ("pendulum", "reacher"):
+        for fault in ("none", *sorted(x.stem for x in (HERE / "patches").glob("*.patch"))):
+            seeds = load(f"ablation-{fault}-{task}")
+            if not seeds:
+                continue
+            ends = ", ".join(f"{list(seed.values())[-1][1]:.{0 if task == 'pendulum' else 1}f}" for seed in seeds.values())
+            losses = [
+                runs.read(path) for path in sorted(runs.RESULTS.glob(f"ablation-{fault}-{task}-seed*-losses.csv"))
+            ]
+            columns = [
+                f"{np.mean([float(x[0][c]) for x in losses]):.3g} to {np.mean([float(x[-1][c]) for x in losses]):.3g}"
+                for c in ("q1_loss", "policy_loss", "entropy")
+            ]
+            lines.append(f"| {fault} | {task} | {ends} | {' | '.join(columns)} |")
+    return "\n".join(lines)
+
+
+def curve(axis, seeds, label):
+    """IQM over the seeds at every evaluation, with its interval."""
+    steps = sorted(set.intersection(*(set(seed) for seed in seeds.values())))
+    points = np.array([iqm([seed[step][1] for seed in seeds.values()]) for step in steps])
+    (line,) = axis.plot(steps, points[:, 0], label=f"{label} ({len(seeds)})")
+    if len(seeds) >= FEW:
+        axis.fill_between(steps, points[:, 1], points[:, 2], alpha=0.2, color=line.get_color())
+
+
+def draw_returns():
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for axis, (task, env_id) in zip(axes, (("pendulum", "Pendulum-v1"), ("reacher", "Reacher-v5")), strict=True):
+        for name in (x for x in (*runs.TASKS, *runs.PEER_TASKS) if x.startswith(f"{task}-")):
+            if load(name):
+                curve(axis, load(name), name.partition("-")[2])
+        if optimum(task) is not None:
+            axis.axhline(optimum(task), color="0.5", ls=":", label="optimal control")
+        axis.set(title=env_id, xlabel="environment steps", ylabel="return, IQM of seeds")
+        axis.set_ylim((-600, -100) if task == "pendulum" else (-10, -3))
+        axis.legend(fontsize="small", title="(seeds)")
+    save(figure, "returns")
+
+
+def draw_losses():
+    names = ("v_loss", "q1_loss", "policy_loss", "entropy")
+    figure, axes = plt.subplots(2, len(names), figsize=(14, 6), layout="constrained")
+    for row, task in zip(axes, ("pendulum", "reacher"), strict=True):
+        for algorithm in ("sac", "sac_v1"):
+            seeds = [runs.read(path) for path in sorted(runs.RESULTS.glob(f"{task}-{algorithm}-seed*-losses.csv"))]
+            for axis, name in zip(row, names, strict=True):
+                if seeds and name in seeds[0][0]:
+                    values = np.array([[float(x[name]) for x in seed] for seed in seeds])
+                    draw_mean(axis, [int(x["step"]) for x in seeds[0]], values, algorithm)
+                axis.set(title=f"{task}: {name.replace('_', ' ')}", xlabel="environment steps")
+        row[-1].legend()
+    save(figure, "losses")
+
+
+def draw_budget():
+    names = ("return", "v_loss", "q1_loss", "policy_loss")
+    figure, axes = plt.subplots(4, len(names), figsize=(14, 11), layout="constrained")
+    for row, (task, reading) in zip(axes, ((t, r) for t in SOLVED for r in ("one", "steps")), strict=True):
+        for algorithm in ("sac_v1", "sac"):
+            path = runs.RESULTS / f"budget-{reading}-{task}-{algorithm}.csv"
+            table = runs.read(path) if path.exists() else []
+            for axis, name in zip(row, names, strict=True):
+                if table and table[0][name] != "nan":
+                    values = np.array([float(x[name]) for x in table]).reshape(-1, 50)
+                    draw_mean(axis, np.arange(1, 51), values, algorithm)
+                axis.set(title=f"{task}, {reading}: {name.replace('_', ' ')}", xlabel="iteration")
+        row[0].legend()
+    save(figure, "budget")
+
+
+def draw_ablation():
+    figure, axes = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    for axis, task in zip(axes, SOLVED, strict=True):
+        for i, fault in enumerate(("none", *sorted(x.stem for x in (HERE / "patches").glob("*.patch")))):
+            seeds = load(f"ablation-{fault}-{task}")
+            if seeds:
+                steps = sorted(set.intersection(*(set(seed) for seed in seeds.values())))
+                mean = [np.mean([seed[step][1] for seed in seeds.values()]) for step in steps]
+                axis.plot(steps, mean, label=fault, lw=3 if fault == "none" else 1.2, ls="-" if i < 7 else "--")
+        axis.set(title=f"sac_v1 on {task}, mean of seeds", xlabel="environment steps", ylabel="return")
+        axis.legend(fontsize="small")
+    save(figure, "ablation")
+
+
+def draw_mean(axis, x, values, label):
+    """Mean over the seeds with the 95 % interval of the mean."""
+    mean, half = values.mean(0), 1.96 * values.std(0, ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0
+    (line,) = axis.plot(x, mean, label=label)
+    axis.fill_between(x, mean - half, mean + half, alpha=0.2, color=line.get_color())
+
+
+def save(figure, name):
+    figure.savefig(HERE / f"{name}.png", dpi=90)
+    plt.close(figure)
+
+
+def main():
+    parts = {
+        "Benchmark": benchmark_table(),
+        "Time to solve": solve_table(),
+        "One fault at a time": ablation_table(),
+    }
+    text = "\n\n".join(f"## {title}\n\n{table}" for title, table in parts.items())
+    (HERE / "tables.md").write_text(f"# The study's tables, written by report.py\n\n{text}\n")
+    draw_returns(), draw_losses(), draw_budget(), draw_ablation()
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""The study's trainings: python benchmarks/study/runs.py [--sb3=PYTHON] [--sbx=PYTHON] [TASK...]
+
+Ours run through `tfsac.sweep`, the peers through benchmarks/peers/, two trainings at a time with one thread each. Every
+evaluation has 100 episodes on Gymnasium's seeds 0 to 99. A seed whose files are in results/ is not run again, and a
+sweep that was cut off goes on from its checkpoints in runs/study/. Writes for each seed, as it ends,
+
+    results/TASK-seedN.csv          step, seconds, episode, return
+    results/TASK-seedN-losses.csv   a row for each 250 steps (ours only)
+
+seconds is the wall clock of the training so far: for ours since the loop began, earlier evaluations included; for the
+peers see peers/peer.py.
+"""
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent
+RESULTS, RUNS, PEERS = HERE / "results", Path("runs/study"), HERE.parent / "peers"
+EPISODES = 100
+LOSSES = ("step", "v_loss", "q1_loss", "q2_loss", "policy_loss", "alpha", "entropy", "q1")  # where there are such
+ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+class Task(NamedTuple):
+    """One row of the benchmark."""
+
+    gin_file: str
+    steps: int
+    every: int  # steps between two evaluations
+    seeds: int
+
+
+TASKS = {
+    "pendulum-sac": Task("gin/pendulum.gin", 20_000, 1_000, 10),
+    "pendulum-sac_v1": Task("gin/v1/pendulum.gin", 20_000, 1_000, 10),
+    "reacher-sac": Task("gin/reacher.gin", 100_000, 5_000, 10),
+    "inverted_pendulum-sac": Task("gin/inverted_pendulum.gin", 20_000, 5_000, 5),
+    "inverted_double_pendulum-sac": Task("gin/inverted_double_pendulum.gin", 50_000, 5_000, 5),
+    "reacher-sac_v1": Task("gin/v1/reacher.gin", 100_000, 5_000, 10),
+    "half_cheetah-sac": Task("gin/half_cheetah.gin", 300_000, 5_000, 3),
+}
+ENVS = {"pendulum": ("Pendulum-v1", TASKS["pendulum-sac"], 5), "reacher": ("Reacher-v5", TASKS["reacher-sac"], 3)}
+PEER_TASKS = {
+    f"{env}-{peer}-{hyperparameters}": (env, peer, hyperparameters)
+    for env in ENVS
+    for peer in ("sb3", "sbx")
+    for hyperparameters in ("ours", "defaults")
+}
+
+
+def result(task, seed):
+    """Where the evaluations of a seed are kept."""
+    return RESULTS / f"{task}-seed{seed}.csv"
+
+
+def run_ours(name):
+    """Sweeps over the seeds that are missing, and keeps each as it ends."""
+    task, out = TASKS[name], RUNS / name
+    missing = [seed for seed in range(task.seeds) if not result(name, seed).exists()]
+    if not missing:
+        return
+    command = [sys.executable, "-m", "tfsac.sweep", f"--gin_file={task.gin_file}", f"--out={out}"]
+    command += [f"--seeds={','.join(map(str, missing))}", f"--gin_param=train.total_steps = {task.steps}"]
+    command += [f"--gin_param=train.eval_every = {task.every}", f"--gin_param=train.eval_episodes = {EPISODES}"]
+    with subprocess.Popen(command, env=os.environ | ONE_THREAD) as sweep:
+        while sweep.poll() is None or any(ended(name, seed) for seed in missing):
+            time.sleep(5)
+            for seed in [seed for seed in missing if ended(name, seed)]:
+                keep(RUNS / name / f"seed{seed}", f"{name}-seed{seed}")
+                missing.remove(seed)
+    if sweep.returncode:
+        sys.exit(f"the sweep of {name} ended with {sweep.returncode}; the same command goes on")
+
+
+def ended(name, seed):
+    """Whether that trial has drawn its pictures, which it does last, after the last step."""
+    logdir = RUNS / name / f"seed{seed}"
+    evaluations = read(logdir / "evaluations.csv")
+    return bool(evaluations) and int(evaluations[-1]["step"]) == TASKS[name].steps and (logdir / "returns.png").exists()
+
+
+def keep(logdir, name):
+    """Copies what is worth keeping of a run directory into results/."""
+    metrics, evaluations = (read(logdir / f"{table}.csv") for table in ("metrics", "evaluations"))
+    seconds = {row["step"]: f"{float(row['seconds']):.1f}" for row in metrics}
+    columns = [column for column in LOSSES if metrics and column in metrics[0]]
+    losses = [[row["step"], *(f"{float(row[column]):.5g}" for column in columns[1:])] for row in metrics]
+    rows = [(x["step"], seconds.get(x["step"], ""), x["episode"], f"{float(x['return']):.6g}") for x in evaluations]
+    write(RESULTS / f"{name}-losses.csv", columns, losses)
+    write(RESULTS / f"{name}.csv", ("step", "seconds", "episode", "return"), rows)
+    print(f"{name} is in {RESULTS}", flush=True)
+
+
+def run_peer(name, seed, pythons):
+    """Trains and evaluates one seed of a peer."""
+    env, peer, hyperparameters = PEER_TASKS[name]
+    env_id, task, _ = ENVS[env]
+    out = result(name, seed)
+    if out.exists() or not pythons[peer]:
+        return
+    command = [pythons[peer], PEERS / f"{peer}_peer.py", "learn", f"--env_id={env_id}", f"--seed={seed}", "--threads=1"]
+    command += [f"--hyperparameters={hyperparameters}", f"--total_steps={task.steps}", f"--eval_every={task.every}"]
+    command += [f"--eval_episodes={EPISODES}", f"--out={out}"]
+    log = RUNS / f"{name}-seed{seed}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w") as file:
+        if subprocess.run(command, stdout=file, stderr=file).returncode:
+            raise RuntimeError(f"{name} seed {seed} failed; see {log}")
+    print(f"{name} seed {seed} is in {out}", flush=True)
+
+
+def read(path):
+    """The rows of a CSV file as dicts of strings; none where there is no file."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write(path, columns, rows):
+    """Writes a CSV file whole or not at all."""
+    part = path.with_suffix(".part")
+    with open(part, "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([columns, *rows])
+    part.rename(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sb3", help="Python of the environment of Stable-Baselines3; without it, it is left out")
+    parser.add_argument("--sbx", help="the same of SBX")
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join([*TASKS, *PEER_TASKS])}; default all")
+    args = parser.parse_args()
+    for name in args.tasks or TASKS:
+        if name in TASKS:
+            run_ours(name)
+    chosen = [name for name in PEER_TASKS if name in (args.tasks or PEER_TASKS)]
+    jobs = [(name, seed) for seed in range(5) for name in chosen if seed < ENVS[PEER_TASKS[name][0]][2]]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda job: run_peer(*job, {"sb3": args.sb3, "sbx": args.sbx}), jobs))
+
+
+if __name__ == "__main__":
+    main()
