@@ -11,7 +11,7 @@ found = $(foreach p,$(PYTHON),$p: $(or $(call version,$p),none);)
 
 PIP = .venv/bin/python -m pip -qq --disable-pip-version-check
 
-.PHONY: help reacher pendulum test slow lint lock
+.PHONY: help reacher pendulum test slow lint lock study
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\): .*## */\1 /p' $(MAKEFILE_LIST) | while read -r name does; do \
@@ -33,6 +33,15 @@ slow: .venv/installed  ## run the tests that take minutes
 lint: .venv/installed  ## check style and layout with ruff
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
+
+# Many hours, in any number of calls: what is in benchmarks/study/results/ is not run again. The peers need environments
+# of their own: make study PEERS='--sb3=PYTHON --sbx=PYTHON', see benchmarks/peers/.
+study: .venv/installed  ## rerun the study, or go on with it
+	@$(PIP) install --require-hashes -r benchmarks/study/requirements.txt
+	@.venv/bin/python benchmarks/study/budget.py
+	@.venv/bin/python benchmarks/study/runs.py $(PEERS)
+	@.venv/bin/python benchmarks/study/ablation.py
+	@.venv/bin/python benchmarks/study/report.py
 
 # Pins move only where pyproject.toml makes them; `make lock UPGRADE=--upgrade` moves them all.
 # One version of a package for every Python (fewest) and wheels only (no-build): nothing is compiled.
