@@ -108,13 +108,13 @@ def solve_table():
 
 def ablation_table():
     """What each fault does to the return and to the losses, from the second evaluation to the last."""
-    lines = ["| fault | task | return at the end, by seed | q1 loss | policy loss | entropy |", "|---|---|---|---|---|---|"]
+    lines = ["| fault | task | return at the end | q1 loss | policy loss | entropy |", "|---|---|---|---|---|---|"]
     for task in ("pendulum", "reacher"):
         for fault in ("none", *sorted(x.stem for x in (HERE / "patches").glob("*.patch"))):
             seeds = load(f"ablation-{fault}-{task}")
             if not seeds:
                 continue
-            ends = ", ".join(f"{list(seed.values())[-1][1]:.{0 if task == 'pendulum' else 1}f}" for seed in seeds.values())
+            ends = shown([seed[max(seed)][1] for seed in seeds.values()], 0 if task == "pendulum" else 1)
             losses = [
                 runs.read(path) for path in sorted(runs.RESULTS.glob(f"ablation-{fault}-{task}-seed*-losses.csv"))
             ]
