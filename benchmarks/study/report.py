@@ -50,7 +50,7 @@ def load(name):
 def iqm(values):
     """Interquartile mean of one number a seed, with the 95 % stratified bootstrap interval: three numbers."""
     point, interval = library.get_interval_estimates(
-        {"": np.array(values)[:, None]}, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=10_000
+        {"": np.array(values)[:, None]}, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=2_000
     )
     return (point[""][0], *interval[""][:, 0])
 
