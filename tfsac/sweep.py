@@ -8,6 +8,7 @@ import csv
 import itertools
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -236,6 +237,8 @@ class _Display:
 def main():
     """The command; see the module's docstring."""
     args = flags.FLAGS
+    # Shells start background commands with SIGINT ignored, which Python would leave at that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     params = args.gin_param + ([f"train.env_id = {args.env_id!r}"] if args.env_id else [])
     seeds = parse_seeds(args.seeds)
     settings = train.read_settings(args.gin_file, params)
