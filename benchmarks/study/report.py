@@ -14,6 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import runs
+from ablation import FAULTS
 from rliable import library, metrics
 
 HERE = Path(__file__).parent
@@ -110,7 +111,7 @@ def ablation_table():
     """What each fault does to the return and to the losses, from the second evaluation to the last."""
     lines = ["| fault | task | return at the end | q1 loss | policy loss | entropy |", "|---|---|---|---|---|---|"]
     for task in ("pendulum", "reacher"):
-        for fault in ("none", *sorted(x.stem for x in (HERE / "patches").glob("*.patch"))):
+        for fault in FAULTS:
             seeds = load(f"ablation-{fault}-{task}")
             if not seeds:
                 continue
@@ -169,8 +170,7 @@ def draw_budget():
     figure, axes = plt.subplots(4, len(names), figsize=(14, 11), layout="constrained")
     for row, (task, reading) in zip(axes, ((t, r) for t in SOLVED for r in ("one", "steps")), strict=True):
         for algorithm in ("sac_v1", "sac"):
-            path = runs.RESULTS / f"budget-{reading}-{task}-{algorithm}.csv"
-            table = runs.read(path) if path.exists() else []
+            table = runs.read(runs.RESULTS / f"budget-{reading}-{task}-{algorithm}.csv")
             for axis, name in zip(row, names, strict=True):
                 if table and table[0][name] != "nan":
                     values = np.array([float(x[name]) for x in table]).reshape(-1, 50)
@@ -183,7 +183,7 @@ def draw_budget():
 def draw_ablation():
     figure, axes = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
     for axis, task in zip(axes, SOLVED, strict=True):
-        for i, fault in enumerate(("none", *sorted(x.stem for x in (HERE / "patches").glob("*.patch")))):
+        for i, fault in enumerate(FAULTS):
             seeds = load(f"ablation-{fault}-{task}")
             if seeds:
                 steps = sorted(set.intersection(*(set(seed) for seed in seeds.values())))
