@@ -25,8 +25,8 @@ N of `train` and `update` is a multiple of the block. first_update_seconds count
 included, to the end of the first block with gradient steps.
 
 `learn` trains from scratch and writes a row for each evaluation episode: step, seconds, episode, return.
-seconds is the wall clock since the start of the script, imports and building included, evaluations not. A step is
-that of the first whole block at or after the one asked for.
+seconds is the wall clock since the first step, compilation included, imports and evaluations not. A step is that of the
+first whole block at or after the one asked for.
 """
 
 import time
@@ -89,9 +89,6 @@ def read_options(learns):
         learn.add_argument("--total_steps", type=int, required=True)
         learn.add_argument("--eval_every", type=int, default=1_000)
         learn.add_argument("--eval_episodes", type=int, default=10)
-        learn.add_argument("--final_at", type=lambda text: [int(x) for x in text.split(",")], default=[])
-        learn.add_argument("--final_episodes", type=int, default=100)
-        learn.add_argument("--until", type=float)
         learn.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.settings = tfsac_settings(options.env_id) if options.hyperparameters == "ours" else None
@@ -165,19 +162,15 @@ def serve(agent, options, packages, answers):
 
 
 def learn(agent, options, env):
-    due = set(range(options.eval_every, options.total_steps + 1, options.eval_every)) | set(options.final_at)
-    rows, evaluating = [("step", "seconds", "episode", "return")], 0.0
-    for step in sorted(x for x in due if x <= options.total_steps):
+    rows, begin, evaluating = [("step", "seconds", "episode", "return")], time.time(), 0.0
+    for step in range(options.eval_every, options.total_steps + 1, options.eval_every):
         if step > agent.steps:
             agent.train(step - agent.steps)
-        train_seconds = time.time() - START - evaluating
-        returns = evaluate(agent, env, options.final_episodes if step in options.final_at else options.eval_episodes)
-        rows += [(agent.steps, f"{train_seconds:.3f}", i, repr(x)) for i, x in enumerate(returns)]
-        mean = sum(returns) / len(returns)
-        print(f"step {agent.steps}, {train_seconds:.1f} s: {mean:.2f}", file=sys.stderr)
-        evaluating = time.time() - START - train_seconds
-        if options.until is not None and mean >= options.until:
-            break
+        train_seconds = time.time() - begin - evaluating
+        returns = evaluate(agent, env, options.eval_episodes)
+        rows += [(agent.steps, f"{train_seconds:.1f}", i, f"{x:.6g}") for i, x in enumerate(returns)]
+        print(f"step {agent.steps}, {train_seconds:.1f} s: {sum(returns) / len(returns):.2f}", file=sys.stderr)
+        evaluating = time.time() - begin - train_seconds
     partial = options.out.with_name(options.out.name + ".partial")  # a file that exists is whole
     with open(partial, "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)

@@ -2,8 +2,8 @@
 
 Each file of patches/ breaks one line or two of tfsac. The study applies it to a copy and trains `sac_v1`, the report's
 algorithm, on Pendulum-v1 and on Reacher-v5, three seeds, two trainings at a time with one thread each; `none` is the
-copy without a fault. Writes results/ablation-FAULT-TASK-seedN.csv and -losses.csv as runs.py does; what is
-there is not run again.
+copy without a fault. Pendulum's reward scale is 1, so that it cannot lack one. Writes
+results/ablation-FAULT-TASK-seedN.csv and -losses.csv as runs.py does; what is there is not run again.
 """
 
 import os
@@ -19,6 +19,7 @@ import runs
 ROOT, PATCHES = Path(__file__).parents[2], Path(__file__).parent / "patches"
 FAULTS = ("none", *sorted(path.stem for path in PATCHES.glob("*.patch")))
 SEEDS = (0, 1, 2)
+NO_FAULT = ("no_reward_scale", "pendulum")
 # name: gin file, steps, steps between two evaluations
 TASKS = {"pendulum": ("gin/v1/pendulum.gin", 10_000, 1_000), "reacher": ("gin/v1/reacher.gin", 15_000, 1_500)}
 
@@ -54,7 +55,8 @@ def run(fault, task, seed):
 
 
 def main():
-    jobs = [(fault, task, seed) for task in TASKS for seed in SEEDS for fault in sys.argv[1:] or FAULTS]
+    jobs = [(fault, task, seed) for seed in SEEDS for task in TASKS for fault in sys.argv[1:] or FAULTS]
+    jobs = [job for job in jobs if job[:2] != NO_FAULT]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda job: run(*job), jobs))
 

@@ -1,4 +1,4 @@
-"""The study's trainings: python benchmarks/study/runs.py [--sb3=PYTHON] [--sbx=PYTHON] [TASK...]
+"""The study's trainings: python benchmarks/study/runs.py [--sb3=PYTHON] [--sbx=PYTHON] [--seeds=N] [TASK...]
 
 Ours run through `tfsac.sweep`, the peers through benchmarks/peers/, two trainings at a time with one thread each. Every
 evaluation has 100 episodes on Gymnasium's seeds 0 to 99. A seed whose files are in results/ is not run again, and a
@@ -7,12 +7,13 @@ sweep that was cut off goes on from its checkpoints in runs/study/. Writes for e
     results/TASK-seedN.csv          step, seconds, episode, return
     results/TASK-seedN-losses.csv   a row for each 250 steps (ours only)
 
-seconds is the wall clock of the training so far: for ours since the loop began, earlier evaluations included; for the
-peers see peers/peer.py.
+seconds is the wall clock since the first step, compilation included and imports not; for ours, unlike the peers',
+earlier evaluations included.
 """
 
 import argparse
 import csv
+import itertools
 import os
 import subprocess
 import sys
@@ -60,10 +61,10 @@ def result(task, seed):
     return RESULTS / f"{task}-seed{seed}.csv"
 
 
-def run_ours(name):
-    """Sweeps over the seeds that are missing, and keeps each as it ends."""
+def run_ours(name, seeds):
+    """Sweeps over those of the first seeds that are missing, and keeps each as it ends."""
     task, out = TASKS[name], RUNS / name
-    missing = [seed for seed in range(task.seeds) if not result(name, seed).exists()]
+    missing = [seed for seed in range(min(seeds, task.seeds)) if not result(name, seed).exists()]
     if not missing:
         return
     command = [sys.executable, "-m", "tfsac.sweep", f"--gin_file={task.gin_file}", f"--out={out}"]
@@ -136,14 +137,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sb3", help="Python of the environment of Stable-Baselines3; without it, it is left out")
     parser.add_argument("--sbx", help="the same of SBX")
+    parser.add_argument("--seeds", type=int, default=10, help="no more of each task, to have some of every task first")
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"of {', '.join([*TASKS, *PEER_TASKS])}; default all")
     args = parser.parse_args()
     for name in args.tasks or TASKS:
         if name in TASKS:
-            run_ours(name)
+            run_ours(name, args.seeds)
     chosen = [name for name in PEER_TASKS if name in (args.tasks or PEER_TASKS)]
-    jobs = [(name, seed) for seed in range(5) for name in chosen if seed < ENVS[PEER_TASKS[name][0]][2]]
-    with ThreadPoolExecutor(2) as pool:
+    jobs = [(name, seed) for seed in range(args.seeds) for name in chosen if seed < ENVS[PEER_TASKS[name][0]][2]]
+    # A peer keeps to the first of the cores it is given: each thread here, and what it starts, has one of its own.
+    cores = itertools.cycle(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(2, initializer=lambda: os.sched_setaffinity(0, {next(cores)})) as pool:
         list(pool.map(lambda job: run_peer(*job, {"sb3": args.sb3, "sbx": args.sbx}), jobs))
 
 
