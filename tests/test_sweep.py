@@ -9,7 +9,7 @@ import pytest
 from commands import Command, run
 from runs import assert_same_state, bindings, flags, rows, tables
 
-from tfsac import checkpoint, config
+from tfsac import checkpoint, config, run_dir
 from tfsac.errors import UserError
 
 pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`): its tests are skipped")
@@ -72,6 +72,17 @@ def test_progress_is_read_from_what_is_there(tmp_path):
     (tmp_path / "evaluations.csv").write_text("step,episode,return,length\n100,0,-9,9\n300,0,-1,9\n300,1,-2,9\n300,2,")
     (tmp_path / "metrics.csv").write_text("step,steps_per_second\n100,50\n250,75\n")
     assert sweep.progress(tmp_path) == (300, 75, -1.5)
+
+
+def test_a_directory_shows_when_it_is_taken_again(tmp_path):
+    """By which the table tells a trial that goes on from one that waits to."""
+    assert run_dir.taken_at(tmp_path) is None
+    run_dir.take(tmp_path, overwrite=False).close()
+    before = run_dir.taken_at(tmp_path)
+    time.sleep(0.05)  # more than a tick of a file system's clock
+    assert run_dir.taken_at(tmp_path) == before
+    run_dir.take(tmp_path, overwrite=False).close()
+    assert run_dir.taken_at(tmp_path) != before
 
 
 def arguments(out, *more, **options):

@@ -61,6 +61,12 @@ def take(logdir, overwrite):
     return file
 
 
+def taken_at(logdir):
+    """When `take` was last called here, in nanoseconds of that machine's clock; None if it never was."""
+    lock = Path(logdir) / ".lock"
+    return lock.stat().st_mtime_ns if lock.exists() else None
+
+
 def write_whole(path, text):
     """Writes a text file whole or not at all: a kill leaves the old one."""
     partial = path.with_name(f".{path.name}")

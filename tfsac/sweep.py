@@ -146,6 +146,7 @@ def sweep(trials, show):
         KeyboardInterrupt: after every trial under way has saved a checkpoint.
     """
     states = {trial.logdir: "done" if finished(trial) else "waits" for trial in trials}
+    taken_before = {trial.logdir: run_dir.taken_at(trial.logdir) for trial in trials}  # by an earlier call, maybe
     running = {}
     for trial in trials:
         if states[trial.logdir] != "done":
@@ -157,7 +158,7 @@ def sweep(trials, show):
                 trial = running.pop(ref)
                 states[trial.logdir] = _outcome(ref, trial)
             for trial in running.values():
-                if (trial.logdir / "config.gin").exists():
+                if run_dir.taken_at(trial.logdir) != taken_before[trial.logdir]:
                     states[trial.logdir] = "runs"
             show(states)
     except KeyboardInterrupt:
