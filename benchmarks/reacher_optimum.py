@@ -5,7 +5,7 @@ torques of the 50 steps are the variables, the return of the environment's own s
 finite differences of the dynamics along the trajectory, chained backwards. L-BFGS-B starts from feedback control to the
 goal with the elbow on either side; the distance to the goal, which has a kink where it is nought, is rounded off at
 first. The return written is that of the environment run with the torques found: it was reached, and is a lower bound of
-the true optimum. Writes benchmarks/reacher_optimum.csv (episode, return). An hour on one core.
+the true optimum. Writes benchmarks/reacher_optimum.csv (episode, return). Twenty minutes on two cores.
 """
 
 import csv
@@ -94,7 +94,7 @@ def best(episode):
         for problem.rounding in ROUNDING:
             torques = minimize(
                 problem.value_and_gradient, torques, jac=True, method="L-BFGS-B", bounds=[(-1, 1)] * 2 * STEPS,
-                options={"maxiter": 100},
+                options={"maxiter": 100, "ftol": 1e-6},  # the default's 2e-9 gives 0.002 more, in twice the time
             ).x  # fmt: skip
         problem.env.reset(seed=episode)
         found.append(problem.total(torques.reshape(STEPS, 2)))

@@ -21,7 +21,7 @@ FAULTS = ("none", *sorted(path.stem for path in PATCHES.glob("*.patch")))
 SEEDS = (0, 1, 2)
 NO_FAULT = ("no_reward_scale", "pendulum")
 # name: gin file, steps, steps between two evaluations
-TASKS = {"pendulum": ("gin/v1/pendulum.gin", 10_000, 1_000), "reacher": ("gin/v1/reacher.gin", 15_000, 1_500)}
+TASKS = {"pendulum": ("gin/v1/pendulum.gin", 10_000, 1_000), "reacher": ("gin/v1/reacher.gin", 10_000, 1_000)}
 
 
 def broken_copy(fault, folder):

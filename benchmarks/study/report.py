@@ -107,6 +107,29 @@ def solve_table():
     return "\n".join(lines)
 
 
+def budget_table():
+    """The report's budget: the deterministic policy's return on the way, IQM over the seeds."""
+    marks = (1, 10, 20, 30, 40, 50)
+    lines = [f"| task | reading | who | {' | '.join(f'iteration {i}' for i in marks)} |", "|---" * 9 + "|"]
+    for task in SOLVED:
+        for reading in ("one", "steps"):
+            for algorithm in ("sac_v1", "sac"):
+                returns = budget(reading, task, algorithm, "return")
+                if returns is not None:
+                    cells = [f"{iqm(returns[:, i - 1])[0]:.{0 if task == 'pendulum' else 1}f}" for i in marks[:-1]]
+                    cells.append(shown(returns[:, -1], 0 if task == "pendulum" else 1))
+                    lines.append(f"| {task} | {reading} | {algorithm} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def budget(reading, task, algorithm, column):
+    """[seeds, 50] of that column, or None where it was not run or has no such loss."""
+    table = runs.read(runs.RESULTS / f"budget-{reading}-{task}-{algorithm}.csv")
+    if not table or table[0][column] == "nan":
+        return None
+    return np.array([float(x[column]) for x in table]).reshape(-1, 50)
+
+
 def ablation_table():
     """What each fault does to the return and to the losses, from the second evaluation to the last."""
     lines = ["| fault | task | return at the end | q1 loss | policy loss | entropy |", "|---|---|---|---|---|---|"]
@@ -170,10 +193,9 @@ def draw_budget():
     figure, axes = plt.subplots(4, len(names), figsize=(14, 11), layout="constrained")
     for row, (task, reading) in zip(axes, ((t, r) for t in SOLVED for r in ("one", "steps")), strict=True):
         for algorithm in ("sac_v1", "sac"):
-            table = runs.read(runs.RESULTS / f"budget-{reading}-{task}-{algorithm}.csv")
             for axis, name in zip(row, names, strict=True):
-                if table and table[0][name] != "nan":
-                    values = np.array([float(x[name]) for x in table]).reshape(-1, 50)
+                values = budget(reading, task, algorithm, name)
+                if values is not None:
                     draw_mean(axis, np.arange(1, 51), values, algorithm)
                 axis.set(title=f"{task}, {reading}: {name.replace('_', ' ')}", xlabel="iteration")
         row[0].legend()
@@ -210,6 +232,7 @@ def main():
     parts = {
         "Benchmark": benchmark_table(),
         "Time to solve": solve_table(),
+        "The report's budget": budget_table(),
         "One fault at a time": ablation_table(),
     }
     text = "\n\n".join(f"## {title}\n\n{table}" for title, table in parts.items())
