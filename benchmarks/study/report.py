@@ -50,6 +50,7 @@ def load(name):
 
 def iqm(values):
     """Interquartile mean of one number a seed, with the 95 % stratified bootstrap interval: three numbers."""
+    np.random.seed(0)  # what rliable draws from, whatever random_state it is given
     point, interval = library.get_interval_estimates(
         {"": np.array(values)[:, None]}, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=2_000
     )
@@ -71,25 +72,31 @@ def optimum(task):
 
 
 def benchmark_table():
-    lines = ["| task | steps | seeds | return, IQM (95 % interval) | worst seed | gap to the optimum | bar | met |"]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    """Returns at the marked steps; minutes are the median of the seeds, one thread each, another training beside."""
+    head = ("task", "steps", "minutes", "seeds", "return, IQM (95 %)", "worst seed", "gap to the optimum", "bar", "met")
+    lines = [row(head), row(["---"] * len(head))]
     for name in (*runs.TASKS, *runs.PEER_TASKS):
         seeds, best = load(name), optimum(name)
         digits = 2 if "reacher" in name else 1
         ours = "-".join((name.split("-")[0], "sac"))
         for mark, bar in BARS.get(name, dict.fromkeys(BARS[ours])).items():
-            values = [seed[step][1] for seed in seeds.values() for step in seed if 0 <= step - mark < 8]
-            if not values:
+            found = [seed[step] for seed in seeds.values() for step in seed if 0 <= step - mark < 8]
+            if not found:
                 continue
-            middle = iqm(values)[0]
-            gap = "" if best is None else f"{best - middle:.{digits}f}"
+            seconds, values = zip(*found, strict=True)
+            # HalfCheetah's bar is for every seed.
+            judged = min(values) if name.startswith("half_cheetah") else iqm(values)[0]
+            gap = "" if best is None else f"{best - judged:.{digits}f}"
             limit = "" if bar is None else f"{bar:,}" if best is None else f"gap {bar}"
-            met = "" if bar is None else "yes" if (middle >= bar if best is None else best - middle <= bar) else "NO"
-            lines.append(
-                f"| {name} | {mark:,} | {len(values)} | {shown(values, digits)} | {min(values):.{digits}f} | {gap} "
-                f"| {limit} | {met} |"
-            )
+            met = "" if bar is None else "yes" if (judged >= bar if best is None else best - judged <= bar) else "NO"
+            cells = [name, f"{mark:,}", f"{np.median(seconds) / 60:.1f}", len(values), shown(values, digits)]
+            lines.append(row([*cells, f"{min(values):.{digits}f}", gap, limit, met]))
     return "\n".join(lines)
+
+
+def row(cells):
+    """A row of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def solve_table():
@@ -102,15 +109,15 @@ def solve_table():
             solved = [first for first in firsts if first]
             if solved:
                 steps, seconds = np.median(solved, axis=0)
-                row = f"{len(firsts)} | {len(solved)} | {steps:,.0f} | {seconds:.0f}"
-                lines.append(f"| {task} to {bar} | {name.partition('-')[2]} | {row} |")
+                counts = len(firsts), len(solved), f"{steps:,.0f}", f"{seconds:.0f}"
+                lines.append(row([f"{task} to {bar}", name.partition("-")[2], *counts]))
     return "\n".join(lines)
 
 
 def budget_table():
     """The report's budget: the deterministic policy's return on the way, IQM over the seeds."""
     marks = (1, 10, 20, 30, 40, 50)
-    lines = [f"| task | reading | who | {' | '.join(f'iteration {i}' for i in marks)} |", "|---" * 9 + "|"]
+    lines = [row(["task", "reading", "who", *(f"iteration {i}" for i in marks)]), row(["---"] * (3 + len(marks)))]
     for task in SOLVED:
         for reading in ("one", "steps"):
             for algorithm in ("sac_v1", "sac"):
@@ -118,7 +125,7 @@ def budget_table():
                 if returns is not None:
                     cells = [f"{iqm(returns[:, i - 1])[0]:.{0 if task == 'pendulum' else 1}f}" for i in marks[:-1]]
                     cells.append(shown(returns[:, -1], 0 if task == "pendulum" else 1))
-                    lines.append(f"| {task} | {reading} | {algorithm} | {' | '.join(cells)} |")
+                    lines.append(row([task, reading, algorithm, *cells]))
     return "\n".join(lines)
 
 
@@ -146,7 +153,7 @@ def ablation_table():
                 f"{np.mean([float(x[0][c]) for x in losses]):.3g} to {np.mean([float(x[-1][c]) for x in losses]):.3g}"
                 for c in ("q1_loss", "policy_loss", "entropy")
             ]
-            lines.append(f"| {fault} | {task} | {ends} | {' | '.join(columns)} |")
+            lines.append(row([fault, task, ends, *columns]))
     return "\n".join(lines)
 
 
@@ -169,36 +176,36 @@ def draw_returns():
             axis.axhline(optimum(task), color="0.5", ls=":", label="optimal control")
         axis.set(title=env_id, xlabel="environment steps", ylabel="return, IQM of seeds")
         axis.set_ylim((-600, -100) if task == "pendulum" else (-10, -3))
-        axis.legend(fontsize="small", title="(seeds)")
+        legend(axis, title="(seeds)")
     save(figure, "returns")
 
 
 def draw_losses():
     names = ("v_loss", "q1_loss", "policy_loss", "entropy")
     figure, axes = plt.subplots(2, len(names), figsize=(14, 6), layout="constrained")
-    for row, task in zip(axes, ("pendulum", "reacher"), strict=True):
+    for line, task in zip(axes, ("pendulum", "reacher"), strict=True):
         for algorithm in ("sac", "sac_v1"):
             seeds = [runs.read(path) for path in sorted(runs.RESULTS.glob(f"{task}-{algorithm}-seed*-losses.csv"))]
-            for axis, name in zip(row, names, strict=True):
+            for axis, name in zip(line, names, strict=True):
                 if seeds and name in seeds[0][0]:
                     values = np.array([[float(x[name]) for x in seed] for seed in seeds])
                     draw_mean(axis, [int(x["step"]) for x in seeds[0]], values, algorithm)
                 axis.set(title=f"{task}: {name.replace('_', ' ')}", xlabel="environment steps")
-        row[-1].legend()
+        legend(line[-1])
     save(figure, "losses")
 
 
 def draw_budget():
     names = ("return", "v_loss", "q1_loss", "policy_loss")
     figure, axes = plt.subplots(4, len(names), figsize=(14, 11), layout="constrained")
-    for row, (task, reading) in zip(axes, ((t, r) for t in SOLVED for r in ("one", "steps")), strict=True):
+    for line, (task, reading) in zip(axes, ((t, r) for t in SOLVED for r in ("one", "steps")), strict=True):
         for algorithm in ("sac_v1", "sac"):
-            for axis, name in zip(row, names, strict=True):
+            for axis, name in zip(line, names, strict=True):
                 values = budget(reading, task, algorithm, name)
                 if values is not None:
                     draw_mean(axis, np.arange(1, 51), values, algorithm)
                 axis.set(title=f"{task}, {reading}: {name.replace('_', ' ')}", xlabel="iteration")
-        row[0].legend()
+        legend(line[0])
     save(figure, "budget")
 
 
@@ -210,10 +217,17 @@ def draw_ablation():
             if seeds:
                 steps = sorted(set.intersection(*(set(seed) for seed in seeds.values())))
                 mean = [np.mean([seed[step][1] for seed in seeds.values()]) for step in steps]
-                axis.plot(steps, mean, label=fault, lw=3 if fault == "none" else 1.2, ls="-" if i < 7 else "--")
+                style = {"color": f"C{i}", "ls": "-" if i < 6 else "--", "lw": 3 if fault == "none" else 1.2}
+                axis.plot(steps, mean, label=fault, **style)
         axis.set(title=f"sac_v1 on {task}, mean of seeds", xlabel="environment steps", ylabel="return")
-        axis.legend(fontsize="small")
+    axes[1].set(ylim=(-16, -4), title="sac_v1 on reacher (wrong_sign_of_entropy lies far below)")
+    legend(axes[1], loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, "ablation")
+
+
+def legend(axis, **where):
+    if axis.lines:  # else what belongs here has not been run yet
+        axis.legend(fontsize="small", **where)
 
 
 def draw_mean(axis, x, values, label):
