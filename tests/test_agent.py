@@ -8,6 +8,7 @@ from agents import first_noise, step
 from tfsac.agent import polyak
 from tfsac.errors import UserError
 from tfsac.networks import v_network
+from tfsac.numpy_policy import NumpyPolicy
 from tfsac.replay import Transition
 from tfsac.sac import SAC
 from tfsac.sac_v1 import SACv1
@@ -15,8 +16,9 @@ from tfsac.sac_v1 import SACv1
 O, A = 3, 2  # noqa: E741 (the sizes' names everywhere)
 
 
-def make(algorithm, seed=3, policy_hidden_units=(8,), critic_hidden_units=(6, 5)):
-    return algorithm(O, A, seed, policy_hidden_units=policy_hidden_units, critic_hidden_units=critic_hidden_units)
+def make(algorithm, seed=3, policy_hidden_units=(8,), critic_hidden_units=(6, 5), **settings):
+    widths = dict(policy_hidden_units=policy_hidden_units, critic_hidden_units=critic_hidden_units)
+    return algorithm(O, A, seed, **widths, **settings)
 
 
 @pytest.fixture(params=[SAC, SACv1], scope="module")
@@ -59,6 +61,24 @@ def test_k_steps_in_one_call_are_k_calls_of_one(compiled):
     assert_equal(agent.get_state(), after)
     for name, values in together.items():
         np.testing.assert_array_equal(values, [metrics[name][0] for metrics in alone], err_msg=name)
+
+
+def test_observation_scale_is_as_if_the_environment_had_scaled(compiled):
+    """Powers of two, so that the agent without it, on observations multiplied by hand, is the same bit for bit."""
+    plain, first = compiled
+    plain.set_state(first)
+    scale = np.float32([2, 0.5, 8])
+    scaled = make(type(plain), observation_scale=(2.0, 0.5, 8.0))
+    block = batches(3, 4)
+    by_hand = block._replace(observation=block.observation * scale, next_observation=block.next_observation * scale)
+    metrics, expected = scaled.update(block), plain.update(by_hand)
+    for name in scaled.METRICS:
+        np.testing.assert_array_equal(metrics[name], expected[name], err_msg=name)
+    assert_equal(scaled.get_state(), plain.get_state())
+
+    act, reference = NumpyPolicy(scaled.policy_weights()), NumpyPolicy(plain.policy_weights())
+    for observation in block.observation[0]:
+        np.testing.assert_array_equal(act.deterministic(observation), reference.deterministic(observation * scale))
 
 
 def test_every_step_has_noise_of_its_own(compiled):

@@ -43,7 +43,7 @@ def insert(replay, count):
 def save_step(folder, step, replay):
     """A small checkpoint of which every part depends on the step."""
     arrays = {"policy/mu/kernel": np.full([4, 3], step, np.float32), "log_alpha": np.float32(step)}
-    save(folder, step, {"counter": step, "replay": replay.get_state()}, arrays, replay)
+    save(folder, step, {"counter": step, "replay": replay.get_state(), "settings": {}}, arrays, replay)
 
 
 def assert_is(found, step, replay):

@@ -58,6 +58,8 @@ def test_bindings_go_over_the_defaults_and_the_later_ones_win(tmp_path):
         ("SAC.target_entropy = None", None),
         ("SAC.critic_hidden_units = [64, 1e2]", (64, 100)),
         ("SAC.critic_hidden_units = (64,)", (64,)),
+        ("SAC.observation_scale = [1, 0.5]", (1.0, 0.5)),
+        ("SAC.observation_scale = None", None),
     ],
 )
 def test_a_value_becomes_the_type_that_is_asked_for(binding, value):
@@ -94,9 +96,10 @@ def test_a_value_becomes_the_type_that_is_asked_for(binding, value):
         ("SAC.tau = 0", "SAC.tau: expected a number above 0, up to 1, received 0.0"),
         ("SAC.discount = 1.1", "expected a number from 0 to 1"),
         ("SAC.initial_alpha = 0", "expected a number above 0"),
-        ("SAC.critic_hidden_units = 256", "expected a list of sizes such as (256, 256), received 256"),
-        ("SAC.critic_hidden_units = ()", "expected a list of sizes"),
+        ("SAC.critic_hidden_units = 256", "expected a list of numbers such as (256, 256), received 256"),
+        ("SAC.critic_hidden_units = ()", "expected a list of numbers"),
         ("SAC.critic_hidden_units = (0,)", "expected a number above 0"),
+        ("SAC.observation_scale = (1.0, 0.0)", "SAC.observation_scale: expected a number above 0, received 0.0"),
         ("SAC.critic_hidden_units = (8, 'x')", "expected a whole number, received 'x'"),
         (f"train.total_steps = 0x{'f' * 5000}", "expected lines of the form name.parameter = literal"),
         (f"train.total_steps = {'(' * 5000}1{')' * 5000}", "expected lines of the form name.parameter = literal"),

@@ -325,6 +325,10 @@ REFUSALS = {
     "image": (["--env_id=envs_for_tests:ImageObservation-v0"], "expected a flat Box observation"),
     "discrete observation": (["--env_id=envs_for_tests:DiscreteObservation-v0"], "expected a flat Box observation"),
     "unbounded action": (["--env_id=envs_for_tests:UnboundedAction-v0"], "bounded on every side"),
+    "scale of another length": (
+        [*gin("train.env_id = 'Pendulum-v1'"), *gin("SAC.observation_scale = (1, 2)")],
+        "SAC.observation_scale: expected one number for each of the environment's 3 observations, received 2",
+    ),
     "negative size": (gin("train.batch_size = -1"), "train.batch_size: expected a number above 0, received -1"),
     "zero size": (gin("SAC.policy_hidden_units = (8, 0)"), "SAC.policy_hidden_units: expected a number above 0"),
     "batch larger than replay": (gin("train.replay_capacity = 100"), "train.batch_size = 256 is larger than"),

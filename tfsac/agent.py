@@ -1,10 +1,12 @@
 """What the two algorithms share: the compiled loop over gradient steps, and the state that a checkpoint holds."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfsac.adam import Adam
 from tfsac.errors import require
+from tfsac.numpy_policy import for_raw_observations
 from tfsac.replay import Transition
 
 
@@ -17,11 +19,24 @@ class Agent:
     Args:
         observation_dim, action_dim: sizes O and A.
         seed: of the noise.
+        observation_scale: what observations are multiplied by before any network sees them, one number for each; None
+            stands for 1.
+
+    Raises:
+        UserError: observation_scale has another length than O.
     """
 
     METRICS = ()
 
-    def __init__(self, observation_dim, action_dim, seed):
+    def __init__(self, observation_dim, action_dim, seed, observation_scale):
+        require(
+            observation_scale is None or len(observation_scale) == observation_dim,
+            f"{type(self).__name__}.observation_scale: expected one number for each of the environment's "
+            f"{observation_dim} observations, received {len(observation_scale or ())}",
+        )
+        # Deviation: the papers' networks see observations as they are; because where one is meters and another
+        # thirty radians a second, the small one is learned late.
+        self.observation_scale = observation_scale
         self.observation_dim, self.action_dim, self.seed = observation_dim, action_dim, seed
         self.gradient_steps = tf.Variable(0, dtype=tf.int64, trainable=False)  # taken so far
         self._compiled = {}  # `_update` by batch size
@@ -61,6 +76,12 @@ class Agent:
         return tf.function(self._update, input_signature=[Transition(o, a, scalar, o, scalar)])
 
     def _update(self, batches):
+        if self.observation_scale is not None:
+            scale = np.float32(self.observation_scale)
+            batches = batches._replace(
+                observation=scale * batches.observation, next_observation=scale * batches.next_observation
+            )
+
         def step(batch):
             # The noise is a function of (seed, number of the step): nothing to save, and K steps in one call equal
             # K calls of one.
@@ -103,8 +124,8 @@ class Agent:
             variable.assign(state[name])
 
     def policy_weights(self):
-        """Copies of the policy's arrays by name, as `NumpyPolicy` takes them."""
-        return {name: x.numpy() for name, x in self._read_policy().items()}
+        """Copies of the policy's arrays by name, as `NumpyPolicy` takes them, for observations as they are."""
+        return for_raw_observations({k: x.numpy() for k, x in self._read_policy().items()}, self.observation_scale)
 
 
 def polyak(target, online, tau):

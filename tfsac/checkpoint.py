@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfsac.errors import RunError, UserError, require
+from tfsac.numpy_policy import for_raw_observations
 
 KEPT = 2  # complete checkpoints; the older one is there for the day the newer is damaged
 
@@ -47,9 +48,11 @@ class Checkpoint(NamedTuple):
 
     @property
     def policy_weights(self):
-        """The policy's arrays by name, as `NumpyPolicy` takes them."""
+        """The policy's arrays by name, as `NumpyPolicy` takes them, for observations as they are."""
         named = {name.partition("/"): array for name, array in self.arrays.items()}
-        return {rest: array for (network, _, rest), array in named.items() if network == "policy"}
+        weights = {rest: array for (network, _, rest), array in named.items() if network == "policy"}
+        scales = [scope.get("observation_scale") for scope in self.facts["settings"].values()]
+        return for_raw_observations(weights, next(filter(None, scales), None))
 
 
 def save(folder, step, facts, arrays, replay):

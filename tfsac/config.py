@@ -130,9 +130,9 @@ def _checked(name, value, annotation):
     if typing.get_origin(kind) is tuple:
         require(
             isinstance(value, list | tuple) and len(value) > 0,
-            f"{name}: expected a list of sizes such as (256, 256), received {value!r}",
+            f"{name}: expected a list of numbers such as (256, 256), received {value!r}",
         )
-        return tuple(_checked(name, x, int) for x in value)
+        return tuple(_checked(name, x, typing.get_args(kind)[0]) for x in value)
     # Neither NaN nor infinite, nor beyond what every counter can hold.
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2.0**63
     if kind is int and is_number and value == value // 1:

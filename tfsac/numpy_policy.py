@@ -36,3 +36,15 @@ class NumpyPolicy:
         for kernel, bias in self._hidden:
             x = np.maximum(x @ kernel + bias, 0)
         return x
+
+
+def for_raw_observations(weights, observation_scale):
+    """Weights that answer s as the given ones answer s * observation_scale: the first layer takes the scale.
+
+    Args:
+        weights: arrays by name, as `NumpyPolicy` takes them.
+        observation_scale: one number for each observation, [O]; None stands for 1.
+    """
+    if observation_scale is None:
+        return weights
+    return weights | {"hidden_0/kernel": np.float32(observation_scale)[:, None] * weights["hidden_0/kernel"]}

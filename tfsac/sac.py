@@ -18,6 +18,7 @@ class SAC(Agent):
     Args:
         observation_dim, action_dim: sizes O and A.
         seed: of the initial weights and of the noise.
+        observation_scale: see `Agent`.
         discount: gamma.
         tau: step of the targets towards the online networks, per gradient step.
         policy_hidden_units, critic_hidden_units: sizes of the ReLU layers.
@@ -37,6 +38,7 @@ class SAC(Agent):
         observation_dim,
         action_dim,
         seed,
+        observation_scale: tuple[float, ...] | None = None,
         discount: float = 0.99,
         tau: float = 0.005,
         policy_hidden_units: tuple[int, ...] = (256, 256),
@@ -47,7 +49,7 @@ class SAC(Agent):
         target_entropy: float | None = None,
         initial_alpha: float = 1.0,
     ):
-        super().__init__(observation_dim, action_dim, seed)
+        super().__init__(observation_dim, action_dim, seed, observation_scale)
         self.discount, self.tau = discount, tau
         self.target_entropy = -float(action_dim) if target_entropy is None else target_entropy
 

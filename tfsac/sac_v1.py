@@ -16,6 +16,7 @@ class SACv1(Agent):
     Args:
         observation_dim, action_dim: sizes O and A.
         seed: of the initial weights and of the noise.
+        observation_scale: see `Agent`.
         discount: gamma.
         tau: step of the target V towards V, per gradient step.
         reward_scale: factor of the reward in the Bellman target; 5 for most tasks of 2018a.
@@ -33,6 +34,7 @@ class SACv1(Agent):
         observation_dim,
         action_dim,
         seed,
+        observation_scale: tuple[float, ...] | None = None,
         discount: float = 0.99,
         tau: float = 0.005,
         reward_scale: float = 5.0,
@@ -42,7 +44,7 @@ class SACv1(Agent):
         q_learning_rate: float = 3e-4,
         policy_learning_rate: float = 3e-4,
     ):
-        super().__init__(observation_dim, action_dim, seed)
+        super().__init__(observation_dim, action_dim, seed, observation_scale)
         self.discount, self.tau, self.reward_scale = discount, tau, reward_scale
 
         seeds = (int(x) for x in np.random.SeedSequence(seed).generate_state(4) // 2)

@@ -53,6 +53,7 @@ TFSAC = {
     "train.replay_capacity": 1_000_000,
     "train.updates_per_step": 1,
     "train.steps_per_call": 8,
+    "SAC.observation_scale": None,
     "SAC.discount": 0.99,
     "SAC.tau": 0.005,
     "SAC.policy_hidden_units": (256, 256),
@@ -118,13 +119,25 @@ def main(build, packages, learns=True):
     # Whatever a library prints, from C too, goes to stderr; stdout is the protocol's.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    import gymnasium  # here, since numpy reads the number of threads as it is imported
-
-    agent = build(gymnasium.make(options.env_id), options)
+    agent = build(make_env(options), options)
     if options.command == "serve":
         serve(agent, options, packages, answers)
     else:
-        learn(agent, options, gymnasium.make(options.env_id))
+        learn(agent, options, make_env(options))
+
+
+def make_env(options):
+    """The environment; with tfsac's hyperparameters, its observations scaled as tfsac's networks scale them."""
+    import gymnasium  # here, since numpy reads the number of threads as it is imported
+    import numpy as np
+
+    env = gymnasium.make(options.env_id)
+    scale = options.settings and options.settings["SAC.observation_scale"]
+    if not scale:
+        return env
+    space = env.observation_space
+    scaled = gymnasium.spaces.Box(space.low * scale, space.high * scale, dtype=space.dtype)
+    return gymnasium.wrappers.TransformObservation(env, lambda x: (x * np.array(scale)).astype(space.dtype), scaled)
 
 
 def serve(agent, options, packages, answers):
