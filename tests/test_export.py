@@ -16,6 +16,15 @@ from tfsac.rollout import rollout
 from tfsac.sac import SAC
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_timed_calls():
+    """Latencies are no matter here, and thousands of calls each would take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ladder, "WARM_UP", 1)
+        patch.setattr(ladder, "TIMED", 10)
+        yield
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A short run of Pendulum with tiny networks."""
@@ -119,7 +128,7 @@ def test_an_export_that_fails_half_way_leaves_nothing(run, tmp_path, monkeypatch
     def fails(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(export, "_header", fails)
+    monkeypatch.setattr(export, "_tflite", fails)  # by then the SavedModel has been written
     with pytest.raises(OSError, match="disk full"):
         export.export(run, tmp_path / "out", episodes=2)
     assert list(tmp_path.iterdir()) == []
