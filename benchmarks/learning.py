@@ -19,7 +19,7 @@ EPISODES = 100
 SEEDS = (0, 1, 2)
 ONE_SEED = ("dm_control_reacher_easy-sac", "pendulum-sac-policy_", "reacher-sac-policy_")
 WIDTHS = (16, 32, 64, 128, 256)  # of policies beside critics of 256: see policy_width.py
-PAPER = ["SAC.discount = 0.99", "SAC.observation_scale = None"]
+PAPER = ["SAC.discount = 0.99", "SAC.tau = 0.005", "SAC.observation_scale = None"]
 PAPER_V1 = [binding.replace("SAC", "SACv1") for binding in PAPER]
 # name: gin file, further bindings, marks in environment steps with the least mean return of every seed
 TASKS = {
