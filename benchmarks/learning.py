@@ -23,7 +23,7 @@ PAPER = ["SAC.discount = 0.99", "SAC.tau = 0.005", "SAC.observation_scale = None
 PAPER_V1 = [binding.replace("SAC", "SACv1") for binding in PAPER]
 # name: gin file, further bindings, marks in environment steps with the least mean return of every seed
 TASKS = {
-    # As the paper and the released policy; the study found better, which gin/reacher.gin has.
+    # Discount, tau and observations as in the paper; the study found better, which gin/reacher.gin has.
     "reacher-sac": ("gin/reacher.gin", PAPER, {50_000: -4.2, 100_000: -4.0}),
     "reacher-sac_v1": ("gin/v1/reacher.gin", PAPER_V1, {100_000: -4.3}),
     "pendulum-sac": ("gin/pendulum.gin", [], {10_000: -165, 20_000: -158}),

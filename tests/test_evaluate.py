@@ -84,9 +84,13 @@ def test_the_last_checkpoint_is_taken(tmp_path):
     np.testing.assert_allclose(act(np.zeros(3, np.float32)), [-0.5], rtol=1e-6)
 
 
-@pytest.mark.parametrize("scale", [None, (4.0, 0.3, 0.1)])
-def test_it_repeats_the_trainers_own_evaluation(tmp_path, scale):
-    params = [*bindings(total_steps=8, eval_episodes=3), f"SAC.observation_scale = {scale}"]
+@pytest.mark.parametrize(
+    "algorithm, scaled",
+    [("sac", []), ("sac_v1", ["SACv1.observation_scale = (4.0, 0.3, 0.1)"])],
+    ids=["plain", "scaled"],
+)
+def test_it_repeats_the_trainers_own_evaluation(tmp_path, algorithm, scaled):
+    params = [*bindings(algorithm, total_steps=8, eval_episodes=3), *scaled]
     run_here(tmp_path / "run", params)  # nothing is learned in so few steps
     expected = [float(row["return"]) for row in rows(tmp_path / "run" / "evaluations.csv")]
     done = run("tfsac.evaluate", "--logdir=run", "--episodes=3", "--json", cwd=tmp_path)

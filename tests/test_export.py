@@ -31,7 +31,7 @@ def run(tmp_path_factory):
     logdir = tmp_path_factory.mktemp("run")
     bindings = {
         "train.total_steps": 300, "train.start_steps": 100, "train.batch_size": 8, "train.eval_episodes": 1,
-        "SAC.policy_hidden_units": (16, 16), "SAC.critic_hidden_units": (8,),
+        "SAC.policy_hidden_units": (16, 16), "SAC.critic_hidden_units": (8,), "SAC.observation_scale": (4.0, 0.3, 0.1),
     }  # fmt: skip
     settings = config.resolve(bindings, {"train": train.train, "SAC": SAC})
     train.train(str(logdir), False, None, settings, **settings["train"])

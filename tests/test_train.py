@@ -452,6 +452,16 @@ def test_refused_for_a_config_that_was_edited(finished, line, other, words):
         path.write_text(text)
 
 
+def test_a_setting_that_an_older_run_did_not_know_stays_at_its_default():
+    settings = train.read_settings([], [])
+    before = train.read_settings([], [])
+    del before["SAC"]["observation_scale"]
+    train.check_unchanged(settings, before)
+    settings["SAC"]["observation_scale"] = (1.0, 2.0)
+    with pytest.raises(UserError, match="SAC.observation_scale was None so far and cannot become"):
+        train.check_unchanged(settings, before)
+
+
 def test_refused_for_a_directory_that_is_a_file(tmp_path):
     (tmp_path / "run").write_text("")
     assert "--logdir=run is a file, expected a directory" in refused(tmp_path, "--logdir=run", *flags(bindings()))

@@ -13,6 +13,8 @@ from tfsac.replay import Transition
 class Agent:
     """Base of `SAC` and `SACv1`, which add networks (`policy` among them), optimisers and `gradient_step`.
 
+    The networks see observations multiplied by observation_scale; whoever else needs the policy takes `policy_weights`.
+
     Attributes:
         METRICS: names of the scalars that `gradient_step` returns.
 
@@ -34,8 +36,8 @@ class Agent:
             f"{type(self).__name__}.observation_scale: expected one number for each of the environment's "
             f"{observation_dim} observations, received {len(observation_scale or ())}",
         )
-        # Deviation: the papers' networks see observations as they are; because where one is meters and another
-        # thirty radians a second, the small one is learned late.
+        # Deviation: the papers' networks see observations as they are; because small observations beside large ones
+        # are learned slowly.
         self.observation_scale = observation_scale
         self.observation_dim, self.action_dim, self.seed = observation_dim, action_dim, seed
         self.gradient_steps = tf.Variable(0, dtype=tf.int64, trainable=False)  # taken so far
@@ -47,7 +49,7 @@ class Agent:
         """One gradient step of every network, in the order of the paper's Algorithm 1.
 
         Args:
-            batch: `Transition` with leading axis [B].
+            batch: `Transition` with leading axis [B], observations multiplied by observation_scale already.
             noise: eps ~ N(0, I), two samples for every transition, [2, B, A].
 
         Returns:
@@ -59,7 +61,7 @@ class Agent:
         """As many gradient steps as there are batches, each on a batch of its own, in one compiled call.
 
         Args:
-            batches: `Transition` with leading axes [K, B].
+            batches: `Transition` with leading axes [K, B], observations as they are.
 
         Returns:
             METRICS by name, numpy arrays [K]: one entry for each gradient step.

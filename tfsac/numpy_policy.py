@@ -39,7 +39,7 @@ class NumpyPolicy:
 
 
 def for_raw_observations(weights, observation_scale):
-    """Weights that answer s as the given ones answer s * observation_scale: the first layer takes the scale.
+    """Folds observation_scale into the first layer: the result answers s as the given weights s * observation_scale.
 
     Args:
         weights: arrays by name, as `NumpyPolicy` takes them.

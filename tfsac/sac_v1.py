@@ -16,7 +16,8 @@ class SACv1(Agent):
     Args:
         observation_dim, action_dim: sizes O and A.
         seed: of the initial weights and of the noise.
-        observation_scale: see `Agent`.
+        observation_scale: what observations are multiplied by before any network sees them, one number for each; None
+            stands for 1.
         discount: gamma.
         tau: step of the target V towards V, per gradient step.
         reward_scale: factor of the reward in the Bellman target; 5 for most tasks of 2018a.

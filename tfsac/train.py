@@ -171,8 +171,11 @@ def _save(folder, step, facts, agent, replay, collector, act):
 
 def check_unchanged(settings, before):
     """Refuses to go on with other settings than the checkpoint's, whether given now or edited in config.gin."""
+    configurables = {"train": train} | {agent.__name__: agent for agent in AGENTS.values()}
     for scope, values in before.items():
-        for parameter, old in values.items():
+        # A run from before a parameter existed had what is its default now.
+        defaults = config.resolve({}, {scope: configurables[scope]})[scope]
+        for parameter, old in (defaults | values).items():
             old = tuple(old) if isinstance(old, list) else old  # JSON knows no tuples
             name, new = f"{scope}.{parameter}", settings.get(scope, {}).get(parameter)
             require(

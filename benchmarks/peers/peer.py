@@ -127,17 +127,18 @@ def main(build, packages, learns=True):
 
 
 def make_env(options):
-    """The environment; with tfsac's hyperparameters, its observations scaled as tfsac's networks scale them."""
+    """The environment; `learn` with tfsac's hyperparameters scales its observations as tfsac's networks do."""
     import gymnasium  # here, since numpy reads the number of threads as it is imported
     import numpy as np
 
     env = gymnasium.make(options.env_id)
-    scale = options.settings and options.settings["SAC.observation_scale"]
+    scale = options.command == "learn" and options.settings and options.settings["SAC.observation_scale"]
     if not scale:
         return env
     space = env.observation_space
+    scale = np.array(scale, space.dtype)
     scaled = gymnasium.spaces.Box(space.low * scale, space.high * scale, dtype=space.dtype)
-    return gymnasium.wrappers.TransformObservation(env, lambda x: (x * np.array(scale)).astype(space.dtype), scaled)
+    return gymnasium.wrappers.TransformObservation(env, lambda x: x * scale, scaled)
 
 
 def serve(agent, options, packages, answers):

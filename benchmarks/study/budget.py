@@ -7,9 +7,9 @@ seeds: an iteration is a trajectory (200 steps on Pendulum-v1, 50 on Reacher-v5)
     steps     one gradient step for each of its environment steps,
     one       a single gradient step, 50 in all.
 
-All else is as in gin/, but for the discount. Writes results/budget-READING-TASK-ALGORITHM.csv: seed, iteration, the
-return of the trajectory itself (as the report's figures have it), the mean return of the deterministic policy over 10
-episodes, and the losses.
+All else is as in gin/, but for discount, tau and observation_scale, which are the paper's. Writes
+results/budget-READING-TASK-ALGORITHM.csv: seed, iteration, the return of the trajectory itself (as the report's figures
+have it), the mean return of the deterministic policy over 10 episodes, and the losses.
 """
 
 import tfsac.quiet_tensorflow  # noqa: F401, isort: skip
