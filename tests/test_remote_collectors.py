@@ -101,7 +101,8 @@ def test_a_policy_reaches_every_collector_and_is_no_older_than_it_says(collector
         actions.append(subject.collect(BLOCK, acting(20.0))[0].action[0, 0])
         ages += subject.metrics()["policy_age"]
     old = int(np.sum(np.array(actions) == -1))
-    assert 0 < old <= 2 * IN_FLIGHT and np.all(np.array(actions[old:]) == 1)
+    # Which come when is not promised: a slow collector's last old block may come behind a quick one's new ones.
+    assert 0 < old <= 2 * IN_FLIGHT and set(actions) == {-1, 1}
     assert max(ages) <= allowed and len(set(ages)) > 1
 
 
