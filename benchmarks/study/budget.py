@@ -30,16 +30,14 @@ from tfsac.rollout import rollout
 
 ITERATIONS, SEEDS = 50, 10
 TRAJECTORY = {"pendulum": 200, "reacher": 50}  # environment steps: a whole episode
-# The paper's, for both tasks: gin/reacher.gin departs from it.
-PAPER = ["SAC.discount = 0.99", "SAC.tau = 0.005", "SAC.observation_scale = None"]
-GIN = {"sac": ("gin/{}.gin", PAPER), "sac_v1": ("gin/v1/{}.gin", [param.replace("SAC", "SACv1") for param in PAPER])}
+GIN = {"sac": "gin/{}.gin", "sac_v1": "gin/v1/{}.gin"}
 COLUMNS = ("seed", "iteration", "trajectory_return", "return", "v_loss", "q1_loss", "policy_loss")
 
 
 def run(reading, task, algorithm, seed):
     """Rows of COLUMNS, one an iteration."""
-    gin_file, bindings = GIN[algorithm]
-    settings = train.read_settings([gin_file.format(task)], bindings)
+    paper = [f"{train.AGENTS[algorithm].__name__}.{setting}" for setting in runs.PAPER]
+    settings = train.read_settings([GIN[algorithm].format(task)], paper)
     env, evaluation_env = (make_env(settings["train"]["env_id"]) for _ in range(2))
     sizes = env.observation_space.shape[0], env.action_space.shape[0]
     algorithm = train.AGENTS[algorithm]

@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 RESULTS, RUNS, PEERS = HERE / "results", Path("runs/study"), HERE.parent / "peers"
 EPISODES = 100
 LOSSES = ("step", "v_loss", "q1_loss", "q2_loss", "policy_loss", "alpha", "entropy", "q1")  # where there are such
+PAPER = ("discount = 0.99", "tau = 0.005", "observation_scale = None")  # where gin/ may depart from it
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
