@@ -1,8 +1,9 @@
 """The study's trainings: python benchmarks/study/runs.py [--sb3=PYTHON] [--sbx=PYTHON] [--seeds=N] [TASK...]
 
 Ours run through `tfsac.sweep`, the peers through benchmarks/peers/, two trainings at a time with one thread each. Every
-evaluation has 100 episodes on Gymnasium's seeds 0 to 99. A seed whose files are in results/ is not run again, and a
-sweep that was cut off goes on from its checkpoints in runs/study/. Writes for each seed, as it ends,
+evaluation has 100 episodes on Gymnasium's seeds 0 to 99, but for those of HalfCheetah on the way, which have 10. A seed
+whose files are in results/ is not run again, and a sweep that was cut off goes on from its checkpoints in runs/study/.
+Writes for each seed, as it ends,
 
     results/TASK-seedN.csv          step, seconds, episode, return
     results/TASK-seedN-losses.csv   a row for each 250 steps (ours only)
@@ -14,6 +15,7 @@ earlier evaluations included.
 import argparse
 import csv
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from typing import NamedTuple
 
 HERE = Path(__file__).parent
 RESULTS, RUNS, PEERS = HERE / "results", Path("runs/study"), HERE.parent / "peers"
-EPISODES = 100
+EPISODES = 100  # of the last evaluation
 LOSSES = ("step", "v_loss", "q1_loss", "q2_loss", "policy_loss", "alpha", "entropy", "q1")  # where there are such
 PAPER = ("discount = 0.99", "tau = 0.005", "observation_scale = None")  # where gin/ may depart from it
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -37,6 +39,7 @@ class Task(NamedTuple):
     steps: int
     every: int  # steps between two evaluations
     seeds: int
+    episodes: int = 100  # of an evaluation on the way
 
 
 TASKS = {
@@ -46,7 +49,7 @@ TASKS = {
     "inverted_pendulum-sac": Task("gin/inverted_pendulum.gin", 20_000, 5_000, 5),
     "inverted_double_pendulum-sac": Task("gin/inverted_double_pendulum.gin", 50_000, 5_000, 5),
     "reacher-sac_v1": Task("gin/v1/reacher.gin", 100_000, 5_000, 10),
-    "half_cheetah-sac": Task("gin/half_cheetah.gin", 300_000, 5_000, 3),
+    "half_cheetah-sac": Task("gin/half_cheetah.gin", 300_000, 5_000, 3, episodes=10),
 }
 ENVS = {"pendulum": ("Pendulum-v1", TASKS["pendulum-sac"], 5), "reacher": ("Reacher-v5", TASKS["reacher-sac"], 3)}
 PEER_TASKS = {
@@ -70,12 +73,12 @@ def run_ours(name, seeds):
         return
     command = [sys.executable, "-m", "tfsac.sweep", f"--gin_file={task.gin_file}", f"--out={out}"]
     command += [f"--seeds={','.join(map(str, missing))}", f"--gin_param=train.total_steps = {task.steps}"]
-    command += [f"--gin_param=train.eval_every = {task.every}", f"--gin_param=train.eval_episodes = {EPISODES}"]
+    command += [f"--gin_param=train.eval_every = {task.every}", f"--gin_param=train.eval_episodes = {task.episodes}"]
     with subprocess.Popen(command, env=os.environ | ONE_THREAD) as sweep:
         while sweep.poll() is None or any(ended(name, seed) for seed in missing):
             time.sleep(5)
             for seed in [seed for seed in missing if ended(name, seed)]:
-                keep(RUNS / name / f"seed{seed}", f"{name}-seed{seed}")
+                keep(RUNS / name / f"seed{seed}", f"{name}-seed{seed}", EPISODES)
                 missing.remove(seed)
     if sweep.returncode:
         sys.exit(f"the sweep of {name} ended with {sweep.returncode}; the same command goes on")
@@ -88,9 +91,10 @@ def ended(name, seed):
     return bool(evaluations) and int(evaluations[-1]["step"]) == TASKS[name].steps and (logdir / "returns.png").exists()
 
 
-def keep(logdir, name):
-    """Copies what is worth keeping of a run directory into results/."""
+def keep(logdir, name, episodes=0):
+    """Copies what is worth keeping of a run directory into results/, the last evaluation with so many or its own."""
     metrics, evaluations = (read(logdir / f"{table}.csv") for table in ("metrics", "evaluations"))
+    evaluations += more_episodes(logdir, evaluations, episodes)
     seconds = {row["step"]: f"{float(row['seconds']):.1f}" for row in metrics}
     columns = [column for column in LOSSES if metrics and column in metrics[0]]
     losses = [[row["step"], *(f"{float(row[column]):.5g}" for column in columns[1:])] for row in metrics]
@@ -98,6 +102,18 @@ def keep(logdir, name):
     write(RESULTS / f"{name}-losses.csv", columns, losses)
     write(RESULTS / f"{name}.csv", ("step", "seconds", "episode", "return"), rows)
     print(f"{name} is in {RESULTS}", flush=True)
+
+
+def more_episodes(logdir, evaluations, episodes):
+    """What the last evaluation lacks of so many episodes, from the last checkpoint."""
+    step = evaluations[-1]["step"]
+    first = sum(x["step"] == step for x in evaluations)
+    if first >= episodes:
+        return []
+    command = [sys.executable, "-m", "tfsac.evaluate", f"--logdir={logdir}", "--json"]
+    command += [f"--seed={first}", f"--episodes={episodes - first}"]  # each episode has the seed of its number
+    returns = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)["returns"]
+    return [{"step": step, "episode": str(i), "return": x} for i, x in enumerate(returns, first)]
 
 
 def run_peer(name, seed, pythons):
