@@ -57,3 +57,8 @@ def test_every_file_of_a_run_is_described():
 
     described = " ".join(cell for row in rows("The run directory") for cell in row)
     assert all(name in described for name in NAMES)
+
+
+def test_the_results_are_those_of_the_study():
+    tables = (ROOT / "benchmarks/study/tables.md").read_text()
+    assert tables.split("## Benchmark\n\n")[1].split("\n\n")[0] + "\n\n" in README
