@@ -45,7 +45,7 @@ def run(fault, task, seed):
         command = [sys.executable, "-m", "tfsac.train", f"--gin_file={ROOT / gin_file}", f"--logdir={logdir}"]
         settings = {"seed": seed, "total_steps": steps, "eval_every": every, "eval_episodes": 20}
         command += [f"--gin_param=train.{key} = {value}" for key, value in settings.items()]
-        command += [f"--gin_param=SACv1.{setting}" for setting in runs.PAPER]
+        command += [f"--gin_param=SACv1.{setting}" for setting in runs.BEFORE_TUNING["SACv1"]]
         done = subprocess.run(
             command, cwd=broken_copy(fault, Path(folder)), env=os.environ | runs.ONE_THREAD, capture_output=True
         )

@@ -7,7 +7,7 @@ seeds: an iteration is a trajectory (200 steps on Pendulum-v1, 50 on Reacher-v5)
     steps     one gradient step for each of its environment steps,
     one       a single gradient step, 50 in all.
 
-All else is as in gin/, but for discount, tau and observation_scale, which are the paper's. Writes
+All else is as gin/ had it before the study chose Reacher's settings. Writes
 results/budget-READING-TASK-ALGORITHM.csv: seed, iteration, the return of the trajectory itself (as the report's figures
 have it), the mean return of the deterministic policy over 10 episodes, and the losses.
 """
@@ -36,8 +36,9 @@ COLUMNS = ("seed", "iteration", "trajectory_return", "return", "v_loss", "q1_los
 
 def run(reading, task, algorithm, seed):
     """Rows of COLUMNS, one an iteration."""
-    paper = [f"{train.AGENTS[algorithm].__name__}.{setting}" for setting in runs.PAPER]
-    settings = train.read_settings([GIN[algorithm].format(task)], paper)
+    scope = train.AGENTS[algorithm].__name__
+    bindings = [f"{scope}.{setting}" for setting in runs.BEFORE_TUNING[scope]]
+    settings = train.read_settings([GIN[algorithm].format(task)], bindings)
     env, evaluation_env = (make_env(settings["train"]["env_id"]) for _ in range(2))
     sizes = env.observation_space.shape[0], env.action_space.shape[0]
     algorithm = train.AGENTS[algorithm]
