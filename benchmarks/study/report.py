@@ -4,6 +4,7 @@ Writes tables.md and the pictures beside this file, and its first table into the
 left out, not guessed. Needs rliable: see requirements.txt in this folder.
 """
 
+import functools
 import re
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import runs
 from ablation import FAULTS
-from rliable import library, metrics
+from rliable import library
+from scipy.stats import trim_mean
 
 HERE = Path(__file__).parent
 OPTIMA = {"pendulum": "pendulum_optimum.csv", "reacher": "reacher_optimum.csv"}
@@ -42,6 +44,7 @@ SOLVED = {"pendulum": -200, "reacher": -4.5}  # mean return of 100 episodes that
 FEW = 5  # seeds below which an interval would say nothing: the seeds themselves are shown
 
 
+@functools.cache
 def load(name):
     """Every seed of a run: {seed: {step: (seconds, mean return of its episodes)}}."""
     found = {}
@@ -58,19 +61,20 @@ def load(name):
 
 
 def iqm(values):
-    """Interquartile mean of one number a seed, with the 95 % stratified bootstrap interval: three numbers."""
+    """IQM over the seeds of [seeds, points], and its 95 % stratified bootstrap interval: [3, points]."""
     np.random.seed(0)  # what rliable draws from, whatever random_state it is given
+    # rliable's own aggregate_iqm is this trimmed mean of one point; a curve's points are taken at once, being many.
     point, interval = library.get_interval_estimates(
-        {"": np.array(values)[:, None]}, lambda x: np.array([metrics.aggregate_iqm(x)]), reps=2_000
+        {"": np.array(values)[:, None]}, lambda x: trim_mean(x[:, 0], 0.25), reps=2_000
     )
-    return (point[""][0], *interval[""][:, 0])
+    return np.array([point[""], *interval[""]])
 
 
 def shown(values, digits):
     """'IQM (low to high)' of the seeds, or the seeds where they are few."""
     if len(values) < FEW:
         return ", ".join(f"{x:.{digits}f}" for x in values)
-    point, low, high = iqm(values)
+    point, low, high = iqm(np.array(values)[:, None])[:, 0]
     return f"{point:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
@@ -120,7 +124,7 @@ def at(name, mark):
 def summary(found, name):
     """Cells minutes, seeds, return, worst seed and gap of what `at` found, and the IQM."""
     seconds, values = zip(*found, strict=True)
-    digits, best, middle = 2 if "reacher" in name else 1, optimum(name), iqm(values)[0]
+    digits, best, middle = 2 if "reacher" in name else 1, optimum(name), trim_mean(values, 0.25)
     gap = "" if best is None else f"{best - middle:.{digits}f}"
     minutes = f"{np.median(seconds) / 60:.1f}"
     return [minutes, len(values), shown(values, digits), f"{min(values):.{digits}f}", gap], middle
@@ -155,8 +159,9 @@ def budget_table():
             for algorithm in ("sac_v1", "sac"):
                 returns = budget(reading, task, algorithm, "return")
                 if returns is not None:
-                    cells = [f"{iqm(returns[:, i - 1])[0]:.{0 if task == 'pendulum' else 1}f}" for i in marks[:-1]]
-                    cells.append(shown(returns[:, -1], 0 if task == "pendulum" else 1))
+                    digits, middles = 0 if task == "pendulum" else 1, trim_mean(returns, 0.25)
+                    cells = [f"{middles[i - 1]:.{digits}f}" for i in marks[:-1]]
+                    cells.append(shown(returns[:, -1], digits))
                     lines.append(row([task, reading, algorithm, *cells]))
     return "\n".join(lines)
 
@@ -189,13 +194,19 @@ def ablation_table():
     return "\n".join(lines)
 
 
+def curves(seeds):
+    """The steps that all seeds were evaluated at, and the returns there: [points], [seeds, points]."""
+    steps = sorted(set.intersection(*(set(seed) for seed in seeds.values())))
+    return steps, np.array([[seed[step][1] for step in steps] for seed in seeds.values()])
+
+
 def curve(axis, seeds, label):
     """IQM over the seeds at every evaluation, with its interval."""
-    steps = sorted(set.intersection(*(set(seed) for seed in seeds.values())))
-    points = np.array([iqm([seed[step][1] for seed in seeds.values()]) for step in steps])
-    (line,) = axis.plot(steps, points[:, 0], label=f"{label} ({len(seeds)})")
+    steps, returns = curves(seeds)
+    middle, low, high = iqm(returns)
+    (line,) = axis.plot(steps, middle, label=f"{label} ({len(seeds)})")
     if len(seeds) >= FEW:
-        axis.fill_between(steps, points[:, 1], points[:, 2], alpha=0.2, color=line.get_color())
+        axis.fill_between(steps, low, high, alpha=0.2, color=line.get_color())
 
 
 def draw_returns():
@@ -247,10 +258,9 @@ def draw_ablation():
         for i, fault in enumerate(FAULTS):
             seeds = load(f"ablation-{fault}-{task}")
             if seeds:
-                steps = sorted(set.intersection(*(set(seed) for seed in seeds.values())))
-                mean = [np.mean([seed[step][1] for seed in seeds.values()]) for step in steps]
+                steps, returns = curves(seeds)
                 style = {"color": f"C{i}", "ls": "-" if i < 6 else "--", "lw": 3 if fault == "none" else 1.2}
-                axis.plot(steps, mean, label=fault, **style)
+                axis.plot(steps, returns.mean(0), label=fault, **style)
         axis.set(title=f"sac_v1 on {task}, mean of seeds", xlabel="environment steps", ylabel="return")
     axes[1].set(ylim=(-16, -4), title="sac_v1 on reacher (wrong_sign_of_entropy lies far below)")
     legend(axes[1], loc="center left", bbox_to_anchor=(1, 0.5))
