@@ -62,11 +62,14 @@ def load(name):
 
 def iqm(values):
     """IQM over the seeds of [seeds, points], and its 95 % stratified bootstrap interval: [3, points]."""
-    np.random.seed(0)  # what rliable draws from, whatever random_state it is given
     # rliable's own aggregate_iqm is this trimmed mean of one point; a curve's points are taken at once, being many.
-    point, interval = library.get_interval_estimates(
-        {"": np.array(values)[:, None]}, lambda x: trim_mean(x[:, 0], 0.25), reps=2_000
-    )
+    return bootstrapped(np.array(values)[:, None], lambda x: trim_mean(x[:, 0], 0.25))
+
+
+def bootstrapped(scores, statistic):
+    """A statistic of the [seeds, 1, points] of one or of each of two runs, and its interval: [3, points]."""
+    np.random.seed(0)  # what rliable draws from, whatever random_state it is given
+    point, interval = library.get_interval_estimates({"": scores}, statistic, reps=2_000)
     return np.array([point[""], *interval[""]])
 
 
@@ -76,6 +79,14 @@ def shown(values, digits):
         return ", ".join(f"{x:.{digits}f}" for x in values)
     point, low, high = iqm(np.array(values)[:, None])[:, 0]
     return f"{point:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def lead(ours, theirs, digits):
+    """'difference (low to high)' of the two IQMs; the difference alone where seeds are few."""
+    scores = [np.array(values)[:, None, None] for values in (ours, theirs)]
+    values = bootstrapped(scores, lambda x, y: trim_mean(x[:, 0], 0.25) - trim_mean(y[:, 0], 0.25))[:, 0]
+    point, low, high = (f"{x:+.{digits}f}" for x in values)
+    return point if min(len(ours), len(theirs)) < FEW else f"{point} ({low} to {high})"
 
 
 def optimum(task):
@@ -103,16 +114,19 @@ def benchmark_table():
 
 
 def peers_table():
-    """The peers beside ours, at the same steps."""
-    head = ("task", "who", "steps", "minutes", "seeds", "return", "worst seed", "gap")
+    """The peers beside ours, at the same steps; tfsac's lead is equal to none where its interval holds 0."""
+    head = ("task", "who", "steps", "minutes", "seeds", "return", "worst seed", "gap", "tfsac's lead")
     lines = [row(head), row(["---"] * len(head))]
     for task in SOLVED:
         ours = f"{task}-sac"
         for mark in BARS[ours]:
             for name in (ours, *(x for x in runs.PEER_TASKS if x.startswith(task))):
-                if at(name, mark):
+                found = at(name, mark)
+                if found:
                     who = "tfsac" if name == ours else name.partition("-")[2]
-                    lines.append(row([task, who, f"{mark:,}", *summary(at(name, mark), name)[0]]))
+                    returns = [[value for _, value in seeds] for seeds in (at(ours, mark), found)]
+                    ahead = "" if name == ours else lead(*returns, digits(name))
+                    lines.append(row([task, who, f"{mark:,}", *summary(found, name)[0], ahead]))
     return "\n".join(lines)
 
 
@@ -124,10 +138,15 @@ def at(name, mark):
 def summary(found, name):
     """Cells minutes, seeds, return, worst seed and gap of what `at` found, and the IQM."""
     seconds, values = zip(*found, strict=True)
-    digits, best, middle = 2 if "reacher" in name else 1, optimum(name), trim_mean(values, 0.25)
-    gap = "" if best is None else f"{best - middle:.{digits}f}"
+    places, best, middle = digits(name), optimum(name), trim_mean(values, 0.25)
+    gap = "" if best is None else f"{best - middle:.{places}f}"
     minutes = f"{np.median(seconds) / 60:.1f}"
-    return [minutes, len(values), shown(values, digits), f"{min(values):.{digits}f}", gap], middle
+    return [minutes, len(values), shown(values, places), f"{min(values):.{places}f}", gap], middle
+
+
+def digits(name):
+    """After the point, of that task's returns."""
+    return 2 if "reacher" in name else 1
 
 
 def row(cells):
