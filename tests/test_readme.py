@@ -59,6 +59,15 @@ def test_every_file_of_a_run_is_described():
     assert all(name in described for name in NAMES)
 
 
-def test_the_results_are_those_of_the_study():
+@pytest.mark.parametrize(
+    "document, title",
+    [
+        ("README.md", "Benchmark"),
+        ("docs/reproduction.md", "Time to solve"),
+        ("docs/reproduction.md", "The report's budget"),
+    ],
+)
+def test_a_table_is_the_studys(document, title):
     tables = (ROOT / "benchmarks/study/tables.md").read_text()
-    assert tables.split("## Benchmark\n\n")[1].split("\n\n")[0] + "\n\n" in README
+    table = tables.split(f"## {title}\n\n")[1].split("\n\n")[0]
+    assert f"\n{table}\n\n" in (ROOT / document).read_text()
