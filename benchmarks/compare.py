@@ -3,7 +3,8 @@
 Each PYTHON is the interpreter of the environment that peers/requirements-*.txt describe; a peer not named is left out.
 All processes are up at once and take turns, window by window, on one core and then on two: Reacher-v5 from end to end,
 gradient steps alone, and predictions; --policies is the directory of `tfsac.export`, for its artefacts. Writes
-compare.csv (threads, what, peer, window, value), prints tables of medians and ratios. For a quiet machine: 20 minutes.
+compare.csv or --out (threads, what, peer, window, value), prints tables of medians and ratios. For a quiet machine: 20
+minutes.
 """
 
 import argparse
@@ -112,11 +113,12 @@ def main():
     for name in ("sb3", "sbx", "tf_agents"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--policies", type=Path)
+    parser.add_argument("--out", type=Path, default=HERE / "compare.csv")
     args = parser.parse_args()
     pythons = {OURS: sys.executable, "sb3": args.sb3, "sbx": args.sbx, "tf_agents": args.tf_agents}
     pythons = {name: python for name, python in pythons.items() if python}
     rows = []
-    with open(HERE / "compare.csv", "w", newline="") as file:
+    with open(args.out, "w", newline="") as file:
         writer = csv.DictWriter(file, ["threads", "what", "peer", "window", "value"], lineterminator="\n")
         writer.writeheader()
         for threads in (1, 2):
