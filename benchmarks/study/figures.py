@@ -30,15 +30,15 @@ def draw():
 
 def draw_returns():
     figure, axes = plt.subplot_mosaic("AAABBB;CCDDEE", figsize=(11, 7), layout="constrained")
-    for axis, task in zip(axes.values(), scores.ENV_IDS, strict=True):
-        curves(axis, task, runs.TASKS)
+    for axis, task in zip(axes.values(), runs.ENV_IDS, strict=True):
+        draw_curves(axis, task, runs.TASKS)
     save(figure, "returns")
 
 
 def draw_peers():
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     for axis, task in zip(axes, scores.SOLVED, strict=True):
-        curves(axis, task, (f"{task}-sac", *runs.PEER_TASKS))
+        draw_curves(axis, task, scores.beside_peers(task))
     save(figure, "peers")
 
 
@@ -88,7 +88,7 @@ def draw_ablation():
     save(figure, "ablation")
 
 
-def curves(axis, task, names):
+def draw_curves(axis, task, names):
     """Returns of those runs of the task: IQM over the seeds with its interval; each seed where they are few."""
     names = [name for name in names if name.startswith(f"{task}-") and scores.load(name)]
     for i, name in enumerate(names):
@@ -102,7 +102,7 @@ def curves(axis, task, names):
             axis.plot(steps, returns.T, color=colour, lw=0.8, label=[label] + ["_"] * (len(returns) - 1))
     if scores.optimum(task) is not None:
         axis.axhline(scores.optimum(task), color="0.5", ls=":", label="optimal control")
-    axis.set(title=scores.ENV_IDS[task], xlabel="environment steps", ylabel="return", ylim=LIMITS.get(task))
+    axis.set(title=runs.ENV_IDS[task], xlabel="environment steps", ylabel="return", ylim=LIMITS.get(task))
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     legend(axis, title="(seeds)")
 

@@ -53,7 +53,7 @@ def benchmark_table():
 def label(name):
     """Environment and algorithm of a run of ours."""
     env, algorithm = name.split("-")
-    return f"{scores.ENV_IDS[env]}, `{algorithm}`"
+    return f"{runs.ENV_IDS[env]}, `{algorithm}`"
 
 
 def peers_table():
@@ -66,11 +66,11 @@ def peers_table():
     for task in scores.SOLVED:
         ours = f"{task}-sac"
         for mark in BARS[ours]:
-            for name in (ours, *(x for x in runs.PEER_TASKS if x.startswith(task))):
+            for name in scores.beside_peers(task):
                 returns = [value for _, value in scores.at(name, mark)]
                 if returns:
                     ahead = "" if name == ours else lead([value for _, value in scores.at(ours, mark)], returns, name)
-                    lines.append(row([scores.ENV_IDS[task], who(name), f"{mark:,}", *summary(returns, name), ahead]))
+                    lines.append(row([runs.ENV_IDS[task], who(name), f"{mark:,}", *summary(returns, name), ahead]))
     return "\n".join(lines)
 
 
@@ -84,13 +84,13 @@ def solve_table():
     """Steps of training until the mean of 100 episodes reaches scores.SOLVED."""
     lines = ["| task | who | seeds | solved | steps, median | steps, slowest seed |", "|---|---|---|---|---|---|"]
     for task, bar in scores.SOLVED.items():
-        for name in (f"{task}-sac", *(x for x in runs.PEER_TASKS if x.startswith(task))):
+        for name in scores.beside_peers(task):
             seeds = scores.load(name).values()
             firsts = [next((step for step, x in sorted(seed.items()) if x[1] >= bar), None) for seed in seeds]
             solved = [first for first in firsts if first]
             if solved:
                 cells = len(firsts), len(solved), f"{np.median(solved):,.0f}", f"{max(solved):,}"
-                lines.append(row([f"{scores.ENV_IDS[task]} to {bar}", who(name), *cells]))
+                lines.append(row([f"{runs.ENV_IDS[task]} to {bar}", who(name), *cells]))
     return "\n".join(lines)
 
 

@@ -54,7 +54,18 @@ TASKS = {
     "reacher-sac_v1": Task("gin/v1/reacher.gin", 100_000, 5_000, 10),
     "half_cheetah-sac": Task("gin/half_cheetah.gin", 300_000, 5_000, 3, episodes=10),
 }
-ENVS = {"pendulum": ("Pendulum-v1", TASKS["pendulum-sac"], 5), "reacher": ("Reacher-v5", TASKS["reacher-sac"], 3)}
+ENV_IDS = {
+    "pendulum": "Pendulum-v1",
+    "reacher": "Reacher-v5",
+    "inverted_pendulum": "InvertedPendulum-v5",
+    "inverted_double_pendulum": "InvertedDoublePendulum-v5",
+    "half_cheetah": "HalfCheetah-v5",
+}
+# What the peers train on: environment, its row above, seeds.
+ENVS = {
+    "pendulum": (ENV_IDS["pendulum"], TASKS["pendulum-sac"], 5),
+    "reacher": (ENV_IDS["reacher"], TASKS["reacher-sac"], 3),
+}
 PEER_TASKS = {
     f"{env}-{peer}-{hyperparameters}": (env, peer, hyperparameters)
     for env in ENVS

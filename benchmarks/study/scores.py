@@ -9,13 +9,6 @@ import runs
 from rliable import library
 from scipy.stats import trim_mean
 
-ENV_IDS = {
-    "pendulum": "Pendulum-v1",
-    "reacher": "Reacher-v5",
-    "inverted_pendulum": "InvertedPendulum-v5",
-    "inverted_double_pendulum": "InvertedDoublePendulum-v5",
-    "half_cheetah": "HalfCheetah-v5",
-}
 OPTIMA = {"pendulum": "pendulum_optimum.csv", "reacher": "reacher_optimum.csv"}
 SOLVED = {"pendulum": -200, "reacher": -4.5}  # mean return of 100 episodes that ends the clock
 FEW = 5  # seeds below which an interval would say nothing: the seeds themselves are shown
@@ -40,6 +33,11 @@ def load(name):
 def at(name, mark):
     """(seconds, return) of each seed at a step; a step a call later where the evaluation came with it."""
     return [seed[step] for seed in load(name).values() for step in seed if 0 <= step - mark < 8]
+
+
+def beside_peers(task):
+    """The run of `sac`, then those of the peers."""
+    return [f"{task}-sac", *(name for name in runs.PEER_TASKS if name.startswith(f"{task}-"))]
 
 
 def curves(seeds):
