@@ -11,7 +11,7 @@ found = $(foreach p,$(PYTHON),$p: $(or $(call version,$p),none);)
 
 PIP = .venv/bin/python -m pip -qq --disable-pip-version-check
 
-.PHONY: help reacher pendulum test slow lint lock study
+.PHONY: help reacher pendulum demos test slow lint lock study
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\): .*## */\1 /p' $(MAKEFILE_LIST) | while read -r name does; do \
@@ -24,15 +24,19 @@ reacher pendulum:
 		$(if $(wildcard runs/$@/checkpoints/step-*),--resume)
 	@echo 'The results are in runs/$@'
 
+demos: .venv/installed  ## write pages and clips of the released policies into artifacts/demos
+	@.venv/bin/python -m tfsac.demos --policies=export/policies --out=artifacts/demos
+
 test: .venv/installed  ## run the tests that take seconds
 	@.venv/bin/python -m pytest
 
 slow: .venv/installed  ## run the tests that take minutes
 	@.venv/bin/python -m pytest -m slow
 
-lint: .venv/installed  ## check style and layout with ruff
+lint: .venv/installed  ## check style and layout with ruff, types of the public names with mypy
 	@.venv/bin/ruff check
 	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
 
 # Many hours, in any number of calls: what is in benchmarks/study/results/ is not run again. The peers need environments
 # of their own: make study PEERS='--sb3=PYTHON --sbx=PYTHON', see benchmarks/peers/.
