@@ -6,7 +6,7 @@ import oracle
 import pytest
 import tensorflow as tf
 
-from tfsac.adam import Adam
+from tfsac.algorithms.adam import Adam
 
 STEPS = 5
 
@@ -28,24 +28,25 @@ def descend(adam, gradients):
     return adam.minimise(loss, tape)
 
 
+@pytest.mark.parametrize("beta_1", [0.9, 0.5])
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-def test_steps_are_the_oracles(compiled):
+def test_steps_are_the_oracles(compiled, beta_1):
     values, gradients = start()
-    adam = Adam([tf.Variable(x) for x in values], learning_rate=0.01)
+    adam = Adam([tf.Variable(x) for x in values], learning_rate=0.01, **({} if beta_1 == 0.9 else {"beta_1": beta_1}))
     step = tf.function(descend) if compiled else descend
 
     expected = [(x.astype(np.float64), 0.0, 0.0) for x in values]
     for t, gradient in enumerate(gradients, start=1):
         step(adam, [tf.constant(g) for g in gradient])
         expected = [
-            oracle.adam(x, g.astype(np.float64), m, v, t, learning_rate=0.01)
+            oracle.adam(x, g.astype(np.float64), m, v, t, learning_rate=0.01, beta_1=beta_1)
             for (x, m, v), g in zip(expected, gradient, strict=True)
         ]
         for i, (x, m, v) in enumerate(expected):
             np.testing.assert_allclose(adam.variables[i], x, rtol=1e-6, atol=1e-7)
             np.testing.assert_allclose(adam.m[i], m, rtol=1e-5)
             np.testing.assert_allclose(adam.v[i], v, rtol=1e-4)
-    assert adam.beta_1_power.numpy() == pytest.approx(0.9 ** (STEPS + 1), rel=1e-5)
+    assert adam.beta_1_power.numpy() == pytest.approx(beta_1 ** (STEPS + 1), rel=1e-5)
     assert adam.beta_2_power.numpy() == pytest.approx(0.999 ** (STEPS + 1), rel=1e-5)
 
 

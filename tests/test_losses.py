@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfsac import losses
+from tfsac.algorithms import losses
 
 # Two transitions; the second one ends the episode.
 Q = [3.0, -1.0]

@@ -1,14 +1,13 @@
-"""Shapes, seeds and sizes of the Keras models, and the numpy copy of the policy."""
+"""Shapes, seeds and sizes of the Keras models."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfsac.networks import LOG_STD_MAX, LOG_STD_MIN, policy_network, q_network, v_network
-from tfsac.numpy_policy import NumpyPolicy
-from tfsac.policy import deterministic, sample_with_log_prob
-from tfsac.sac import SAC
-from tfsac.sac_v1 import SACv1
+from tfsac.algorithms.networks import policy_network, q_network, v_network
+from tfsac.algorithms.sac import SAC
+from tfsac.algorithms.sac_v1 import SACv1
+from tfsac.policy import LOG_STD_MAX, LOG_STD_MIN
 
 O, A = 4, 2  # noqa: E741 (the sizes' names everywhere)
 
@@ -84,45 +83,6 @@ def test_q_uses_the_whole_of_both_inputs():
         q = network([observation, action])
     for gradient in tape.gradient(q, [observation, action]):
         assert np.all(gradient.numpy() != 0)
-
-
-def with_biases(policy, rng):
-    """Random biases instead of the initial zeros, and log_std on both sides of its bounds."""
-    for x in policy.variables:
-        if x.path.endswith("bias"):
-            x.assign(rng.normal(size=x.shape))
-    policy.get_layer("log_std").kernel.assign(10 * policy.get_layer("log_std").kernel)
-
-
-@pytest.mark.parametrize("algorithm", [SAC, SACv1])
-@pytest.mark.parametrize("policy_units, critic_units", [((8,), (5,)), ((16, 7), (5,)), ((6, 5, 4), (9, 9))])
-def test_numpy_policy_is_the_keras_policy(algorithm, policy_units, critic_units):
-    agent = algorithm(O, A, seed=0, policy_hidden_units=policy_units, critic_hidden_units=critic_units)
-    rng = np.random.default_rng(0)
-    with_biases(agent.policy, rng)
-    numpy_policy = NumpyPolicy(agent.policy_weights())
-
-    observation, noise = rng.normal(size=[20, O]).astype("f"), rng.normal(size=[20, A]).astype("f")
-    mu, log_std = agent.policy(observation)
-    assert np.any(log_std == LOG_STD_MAX) and np.any(log_std != LOG_STD_MAX)
-    sample, _ = sample_with_log_prob(mu, log_std, noise)
-    for i in range(20):
-        copy = numpy_policy.deterministic(observation[i])
-        assert copy.shape == (A,) and copy.dtype == np.float32
-        np.testing.assert_allclose(copy, deterministic(mu)[i], rtol=1e-5, atol=1e-6)
-        copy = numpy_policy.sample(observation[i], noise[i])
-        assert copy.shape == (A,) and copy.dtype == np.float32
-        np.testing.assert_allclose(copy, sample[i], rtol=1e-5, atol=1e-5)
-
-
-def test_numpy_policy_keeps_its_weights_while_the_agent_learns():
-    agent = SAC(O, A, seed=0, policy_hidden_units=(8,), critic_hidden_units=(8,))
-    numpy_policy = NumpyPolicy(agent.policy_weights())
-    before = numpy_policy.deterministic(np.ones(O, np.float32))
-    for x in agent.policy.variables:
-        x.assign(x + 1.0)
-    np.testing.assert_array_equal(numpy_policy.deterministic(np.ones(O, np.float32)), before)
-    assert not np.array_equal(NumpyPolicy(agent.policy_weights()).deterministic(np.ones(O, "f")), before)
 
 
 @pytest.mark.parametrize("algorithm, critics", [(SAC, ("q1", "q2")), (SACv1, ("q1", "q2", "v"))])

@@ -3,10 +3,9 @@
 import numpy as np
 import oracle
 import pytest
-from agents import assert_update_is, first_noise, step
+from agents import as_rows, assert_update_is, first_noise, step
 
-from tfsac.replay import Transition
-from tfsac.sac import SAC
+from tfsac.algorithms.sac import SAC
 
 O, A, B = 3, 2, 16  # noqa: E741 (the sizes' names everywhere)
 SIZES = dict(policy_hidden_units=(8, 7), critic_hidden_units=(6, 5))
@@ -51,7 +50,7 @@ def test_one_update_is_the_oracles(compiled):
     agent = SAC(O, A, seed=5, **SIZES, **OTHER)
     weights, batch, noise = start(agent)
     if compiled:
-        metrics = {name: x[0] for name, x in agent.update(Transition(*(x[None] for x in batch))).items()}
+        metrics = {name: x[0] for name, x in agent.update(as_rows(batch)[None]).items()}
     else:
         metrics = step(agent, batch, noise)
     assert_update_is(agent, metrics, expected_update(weights, batch, noise, **OTHER))
@@ -139,7 +138,7 @@ def test_two_state_problem_reaches_its_soft_optimum():
     )
     rng = np.random.default_rng(0)
     for _ in range(10):
-        agent.update(Transition(*oracle.soft_mdp_batch(rng, [100, 64])))
+        agent.update(as_rows(oracle.soft_mdp_batch(rng, [100, 64])))
 
     state, action = np.meshgrid([0, 1], np.linspace(-0.7, 0.7, 8))
     inputs = oracle.soft_mdp_observation(state.ravel()), action.reshape(-1, 1).astype(np.float32)
@@ -179,6 +178,6 @@ def test_time_limit_is_no_end():
     for terminated, expected in [(0.0, (reward + discount * alpha * entropy) / (1 - discount)), (1.0, reward)]:
         agent.set_state(first)
         zero, action = np.zeros([k, b, 1], "f"), rng.uniform(-1, 1, [k, b, 1]).astype("f")
-        agent.update(Transition(zero, action, np.full([k, b], reward, "f"), zero, np.full([k, b], terminated, "f")))
+        agent.update(as_rows((zero, action, np.full([k, b], reward), zero, np.full([k, b], terminated))))
         for q in agent.q1, agent.q2:
             np.testing.assert_allclose(q([np.zeros([9, 1]), np.linspace(-0.9, 0.9, 9)[:, None]]), expected, atol=0.05)

@@ -1,7 +1,8 @@
-"""What stops a command with one line instead of a traceback."""
+"""Exceptions that a command reports in one line, without a traceback."""
 
 import importlib.util
 import sys
+import traceback
 
 
 class UserError(ValueError):
@@ -33,7 +34,7 @@ def require(condition, message):
 def require_ray(what):
     """Raises UserError unless Ray, which `what` needs, is installed."""
     installed = importlib.util.find_spec("ray")
-    require(installed, f"{what} needs Ray, which is not installed: pip install 'tfsac[ray]'")
+    require(installed, f"{what} needs Ray, which is not installed: pip install ray rich")
 
 
 def run_command(main, arguments=None):
@@ -46,6 +47,7 @@ def run_command(main, arguments=None):
     """
     from absl import app, flags, logging
 
+    flags.DEFINE_bool("traceback", False, "On an error, print the traceback, too.")
     logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every step of a SavedModel
 
     def parse(argv):
@@ -63,10 +65,13 @@ def run_command(main, arguments=None):
     def guarded(argv):
         try:
             return main(argv[1:]) if arguments else main()
-        except UserError as error:
-            return _fail(error, 2)
-        except (RunError, OSError) as error:  # OSError: a full disk, a file that may not be read
-            return _fail(error, 1)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except (UserError, RunError, OSError) as error:  # OSError: a full disk, a file that may not be read
+            if flags.FLAGS.traceback:
+                traceback.print_exc()
+            return _fail(error, 2 if isinstance(error, UserError) else 1)
 
     app.run(guarded, flags_parser=parse)
 

@@ -1,11 +1,19 @@
-"""Imports TensorFlow without its start-up notices; commands import this before anything that imports TensorFlow.
+"""TensorFlow as tfsac uses it: imported when it is first needed, and without its start-up notices.
 
-On a machine without a GPU, TensorFlow 2.21 writes lines about CUDA that no setting silences (tensorflow issue 100442):
-a user would take them for errors, and a program that reads standard error for the one line that a mistake leaves there.
+    from tfsac.quiet_tensorflow import keras, tf
+
+Its import takes seconds, which `--help`, the refusal of a setting and the evaluation of a .tflite file need not wait
+for. On a machine without a GPU, TensorFlow 2.21 writes lines about CUDA that no setting silences (tensorflow issue
+100442): a user would take them for errors, and so would a program that reads standard error for the one line that a
+mistake leaves there.
 """
 
 import contextlib
+import functools
+import importlib
 import os
+
+from tfsac.errors import require
 
 
 @contextlib.contextmanager
@@ -21,7 +29,51 @@ def silenced():
         os.close(kept)
 
 
-with silenced():
-    import tensorflow as tf
+class _Lazy:
+    """Stands for a module until one of its names is asked for."""
 
-    tf.config.list_physical_devices()  # looks for GPUs, and says so
+    def __init__(self, load):
+        self._load = load
+
+    def __getattr__(self, name):
+        value = getattr(self._load(), name)
+        setattr(self, name, value)  # the next time it is found without a detour
+        return value
+
+
+@functools.cache
+def _tensorflow():
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # its CUDA notices come as errors
+    with silenced():
+        module = importlib.import_module("tensorflow")
+        module.config.list_physical_devices()  # looks for GPUs, and says so
+    return module
+
+
+@functools.cache
+def _keras():
+    _tensorflow()
+    before = os.environ.get("KERAS_BACKEND")
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # the one that the compiled step runs on, whatever others run on
+    try:
+        module = importlib.import_module("keras")
+    finally:
+        del os.environ["KERAS_BACKEND"]
+        if before is not None:
+            os.environ["KERAS_BACKEND"] = before
+    backend = module.config.backend()
+    require(
+        backend == "tensorflow",
+        f"expected Keras on TensorFlow, received Keras imported on {backend} before tfsac: set "
+        "KERAS_BACKEND=tensorflow, or import tfsac.algorithms.agent first",
+    )
+    return module
+
+
+@functools.cache
+def _probability():
+    _keras()
+    return importlib.import_module("tensorflow_probability")
+
+
+tf, keras, tfp = _Lazy(_tensorflow), _Lazy(_keras), _Lazy(_probability)

@@ -8,7 +8,7 @@ All arguments are float32 tensors of shape [B] (one entry per transition of the 
 [B, 1] would broadcast against [B] to [B, B] without a word, so every function refuses unlike shapes with ValueError.
 """
 
-import tensorflow as tf
+from tfsac.quiet_tensorflow import tf
 
 
 def soft_value(q, log_prob, alpha=1.0):
@@ -91,6 +91,25 @@ def policy_loss(q, log_prob, alpha=1.0):
     """
     _same_shape(q, log_prob)
     return tf.reduce_mean(alpha * log_prob - q)
+
+
+def roughness(mean, next_mean, terminated):
+    """E_{s~D}[ (1 - d) |tanh mu(s') - tanh mu(s)|^2 ]: how far the deterministic action moves from a step to the next.
+
+    The temporal term of CAPS (Mysore et al. 2021, arXiv 2012.06644, equation 2), squared; what follows a terminal
+    state is no next step of the machine.
+
+    Args:
+        mean, next_mean: tanh mu of s and of s', [B, A].
+        terminated: 1 where the episode ended in a terminal state, else 0, [B].
+
+    Returns:
+        Scalar; the gradient reaches both means.
+    """
+    mean.shape.assert_is_compatible_with(next_mean.shape)
+    distance = tf.reduce_sum(tf.square(next_mean - mean), axis=-1)  # [B]
+    _same_shape(distance, terminated)
+    return tf.reduce_mean((1.0 - terminated) * distance)
 
 
 def alpha_loss(log_alpha, log_prob, target_entropy):
