@@ -42,6 +42,8 @@ class Command:
             descriptor, name = tempfile.mkstemp(dir=cwd, prefix=".")
             os.close(descriptor)
             self._files.append(Path(name))
+        if module in ("tfsac.train", "tfsac.export") and "--help" not in arguments:
+            arguments = ["--no-video", *arguments]  # a clip takes seconds, and has tests of its own
         become = (module, list(map(str, arguments)), cwd, self._files, environment)
         # A daemon: should a test fail before its command ends, pytest does not wait for it.
         self._process = _server.Process(target=_become, args=become, daemon=True)
@@ -61,16 +63,15 @@ class Command:
     def kill(self):
         self.signal(signal.SIGKILL)
 
-    def wait_until(self, condition, seconds=300):
+    def wait_until(self, condition, seconds=600):
         """Waits until condition() is true or the command has ended."""
-        deadline = time.monotonic() + seconds
-        while not condition() and self.alive():
-            if time.monotonic() > deadline:
-                self.kill()
-                raise TimeoutError(f"waited for {seconds} seconds: {self.output()}")
-            time.sleep(0.01)
+        try:
+            wait_until(lambda: condition() or not self.alive(), seconds)
+        except TimeoutError as error:
+            self.kill()
+            raise TimeoutError(f"{error}: {self.output()}") from None
 
-    def wait(self, seconds=300):
+    def wait(self, seconds=600):
         """Waits for the end."""
         self._process.join(seconds)
         if self.alive():
@@ -82,12 +83,22 @@ class Command:
         return Done(self._process.exitcode, *texts)
 
 
+def wait_until(condition, seconds=600):
+    """Waits until condition() is true; no test waits for a time instead."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited for {seconds} seconds")
+        time.sleep(0.01)
+
+
 def run(module, *arguments, cwd, **environment):
     """Runs a command to its end."""
     return Command(module, *arguments, cwd=cwd, **environment).wait()
 
 
 def _become(module, arguments, cwd, files, environment):
+    multiprocessing.current_process()._config["daemon"] = False  # a command may have processes of its own
     os.chdir(cwd)
     os.environ.update(environment)
     for descriptor, file in enumerate(files, start=1):

@@ -1,7 +1,9 @@
 """What every test runs under."""
 
 import os
+from unittest import mock
 
+import pytest
 from hypothesis import settings
 
 # Equal bits are promised on one thread. Set before anything imports TensorFlow or numpy's BLAS; commands inherit it.
@@ -10,3 +12,15 @@ os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OP
 # The same cases on every run: what passed here passes there. The long runs (`slow`) draw new ones each time.
 settings.register_profile("default suite", max_examples=300, derandomize=True, deadline=None)
 settings.load_profile("default suite")
+
+
+@pytest.fixture(scope="session")
+def ray_address():
+    """One Ray of two cores for all commands that can share it: each would take seconds to start its own."""
+    cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed (the extra `ray`)")
+    head = {"num_cpus": 2, "include_dashboard": False}
+    # What `connect` sets, and where the workers find the tests' environments.
+    with mock.patch.dict(os.environ, {"RAY_worker_niceness": "0", "PYTHONPATH": os.path.dirname(__file__)}):
+        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=head)
+    yield cluster.address
+    cluster.shutdown()

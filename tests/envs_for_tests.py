@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -74,6 +76,89 @@ class Spaces(gym.Env):
         return self.observation_space.sample(), 0.0, False, self.steps == 5, {}
 
 
+class Gate(gym.Wrapper):
+    """Stops in its step number `at`, says so in a file, and goes on once there is another file.
+
+    So that a test can do what it likes to a run that is in the middle of something, on any machine.
+
+    Args:
+        path: of the file that opens the gate; `reached` names the one that says that the gate was reached.
+        at: counted from 1 over all its episodes.
+        where: 'training' or 'evaluation': in which environments.
+    """
+
+    def __init__(self, env, path, at, where="training"):
+        super().__init__(env)
+        self.path, self.at, self.where, self.steps = path, at, where, 0
+
+    def reset(self, *, seed=None, options=None):
+        self.here = "evaluation" if seed is not None and seed < 1000 else "training"  # see `envs.episode_seed`
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        self.steps += 1
+        if (self.steps, self.here) == (self.at, self.where):
+            reached(self.path).touch()
+            while not os.path.exists(self.path):
+                time.sleep(0.005)
+        return super().step(action)
+
+
+def reached(path):
+    return Path(f"{path}.reached")
+
+
+def gate(path, at, where="training"):
+    """As an entry of env.wrappers."""
+    return "envs_for_tests:Gate", {"path": str(path), "at": at, "where": where}
+
+
+class RaisesAsItCloses(gym.Wrapper):
+    """As simulators do."""
+
+    def close(self):
+        super().close()
+        raise OSError("the device is gone\nand so am I")
+
+
+class OnlyOne(gym.Wrapper):
+    """Of which no second may exist in a process: hardware, or a licence."""
+
+    exists = False
+
+    def __init__(self, env):
+        if OnlyOne.exists:
+            raise OSError("the licence is taken")
+        OnlyOne.exists = True
+        super().__init__(env)
+
+    def close(self):
+        OnlyOne.exists = False
+        super().close()
+
+
+class AddToReward(gym.RewardWrapper):
+    """r + amount."""
+
+    def __init__(self, env, amount=1.0):
+        super().__init__(env)
+        self.amount = amount
+
+    def reward(self, reward):
+        return reward + self.amount
+
+
+class TimesReward(gym.RewardWrapper):
+    """r times factor."""
+
+    def __init__(self, env, factor):
+        super().__init__(env)
+        self.factor = factor
+
+    def reward(self, reward):
+        return reward * self.factor
+
+
 class NeedsAFile(gym.Env):
     """Cannot be made."""
 
@@ -86,6 +171,8 @@ WALKS = {
     "Long": {"length": 1000, "ends": ("truncated",)},
     "Truncated": {"ends": ("truncated",)},
     "BothEnds": {"ends": ("terminated", "truncated")},
+    "Falls": {},
+    "Endless": {"ends": ()},
     "OneStep": {"length": 1},
     "Reuses": {"odd": "reuses its array"},
     "Chance": {"odd": "chance"},
@@ -121,7 +208,9 @@ SPACES = {
 
 # Without Gymnasium's passive checker: it warns of what is wrong here on purpose.
 for name, kwargs in WALKS.items():
-    gym.register(f"{name}-v0", Walk, kwargs=kwargs, disable_env_checker=True)
+    # Never reached; but agents must know of one.
+    limit = None if "truncated" in kwargs.get("ends", ()) or name in ("Falls", "Endless") else 1000
+    gym.register(f"{name}-v0", Walk, kwargs=kwargs, max_episode_steps=limit, disable_env_checker=True)
 for name, (observation_space, action_space) in SPACES.items():
     kwargs = {"observation_space": observation_space, "action_space": action_space}
     gym.register(f"{name}-v0", Spaces, kwargs=kwargs, disable_env_checker=True)

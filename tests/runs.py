@@ -1,14 +1,15 @@
 """Small runs, and what is left of one: for the tests that compare two."""
 
-import contextlib
 import csv
-import signal
 
 import numpy as np
 
-from tfsac import checkpoint
-from tfsac.run_log import TABLES
-from tfsac.train import AGENTS, read_settings, train
+from tfsac.algorithms import registry
+from tfsac.data.envs import EnvSettings
+from tfsac.run import checkpoint
+from tfsac.run import settings as run_settings
+from tfsac.run.log import TABLES
+from tfsac.train import train
 
 SMALL = {
     "env_id": "Pendulum-v1",
@@ -22,11 +23,17 @@ SMALL = {
 
 
 def bindings(algorithm="sac", **options):
-    """Single bindings of a run with small networks; options are `train.*`."""
-    name = AGENTS[algorithm].__name__
-    values = {f"train.{key}": value for key, value in {"algorithm": algorithm, **SMALL, **options}.items()}
-    values |= {f"{name}.policy_hidden_units": (8, 8), f"{name}.critic_hidden_units": (8, 8)}
+    """Single bindings of a run with small networks; options are `train.*`, or `env.*` for env_*."""
+    scope = registry.find(algorithm).scope
+    options = {"algorithm": algorithm, **SMALL, **options}
+    values = {_name(key): value for key, value in options.items()}
+    values |= {f"{scope}.policy_hidden_units": (8, 8), f"{scope}.critic_hidden_units": (8, 8)}
     return [f"{key} = {value!r}" for key, value in values.items()]
+
+
+def _name(key):
+    field = key.removeprefix("env_")
+    return f"env.{field}" if key != field and field in EnvSettings._fields else f"train.{key}"
 
 
 def flags(params):
@@ -37,20 +44,8 @@ def flags(params):
 def run_here(logdir, params=(), resume=False, overwrite=False):
     """Trains in this process, as main does; -> the step where it ended."""
     restored = checkpoint.restore(logdir / "checkpoints") if resume else None
-    settings = read_settings([], params, logdir if resume else None)
-    with signals_kept():
-        return train(logdir, overwrite, restored, settings, **settings["train"])[0]
-
-
-@contextlib.contextmanager
-def signals_kept():
-    """The trainer takes SIGINT and SIGTERM, and pytest wants its own back."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+    settings = run_settings.read([], params, logdir if resume else None)
+    return train(logdir, settings, restored, overwrite)[0]
 
 
 def rows(path):
@@ -71,7 +66,7 @@ def tables(logdir):
 
 
 def state(logdir):
-    """All that the last checkpoint holds, but settings and log."""
+    """All that the last checkpoint holds, but settings and log: arrays by 'part/name', facts, replay rows."""
     found = checkpoint.restore(logdir / "checkpoints")
     facts = {key: value for key, value in found.facts.items() if key not in ("settings", "log", "replay_files")}
     return found.arrays, facts, np.concatenate(list(checkpoint.replay_segments(found)))

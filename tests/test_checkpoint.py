@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -14,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfsac import checkpoint
-from tfsac.checkpoint import KEPT, replay_segments, restore, save, steps
+from tfsac.data.replay import Replay
 from tfsac.errors import RunError, UserError
-from tfsac.replay import Replay
+from tfsac.run import checkpoint
+from tfsac.run.checkpoint import KEPT, replay_segments, restore, save, steps
 
 CAPACITY, WIDTH = 50, 2 * 3 + 1 + 2
 
@@ -42,15 +43,17 @@ def insert(replay, count):
 
 def save_step(folder, step, replay):
     """A small checkpoint of which every part depends on the step."""
-    arrays = {"policy/mu/kernel": np.full([4, 3], step, np.float32), "log_alpha": np.float32(step)}
+    heads = {name: np.full([3, 1], step, np.float32) for name in ("mu/kernel", "log_std/kernel")}
+    heads |= {name: np.full([1], step, np.float32) for name in ("mu/bias", "log_std/bias")}
+    arrays = {f"policy/{name}": x for name, x in heads.items()} | {"agent/log_alpha": np.float32(step)}
     save(folder, step, {"counter": step, "replay": replay.get_state(), "settings": {}}, arrays, replay)
 
 
 def assert_is(found, step, replay):
     """The checkpoint is of this step and gives this replay back."""
     assert found.step == found.facts["counter"] == step
-    np.testing.assert_array_equal(found.arrays["policy/mu/kernel"], np.full([4, 3], step, np.float32))
-    assert found.arrays["log_alpha"] == step
+    np.testing.assert_array_equal(found.arrays["policy/mu/kernel"], np.full([3, 1], step, np.float32))
+    assert found.arrays["agent/log_alpha"] == step
     again = new_replay()
     again.set_state(found.facts["replay"], replay_segments(found))
     assert again.inserted == replay.inserted
@@ -75,8 +78,9 @@ def test_what_is_saved_comes_back(two):
     found = restore(folder)
     assert_is(found, 20, replay)
     assert found.arrays["policy/mu/kernel"].dtype == np.float32
-    np.testing.assert_array_equal(found.policy_weights["mu/kernel"], found.arrays["policy/mu/kernel"])
-    assert list(found.policy_weights) == ["mu/kernel"]
+    assert found.part("agent").keys() == {"log_alpha"}
+    assert found.policy.arrays().keys() == found.part("policy").keys()
+    assert found.policy.sizes == (3, 1) and np.all(found.policy.mu.kernel == 20)
 
 
 def test_sha256sum_itself_can_check_a_checkpoint(two):
@@ -161,6 +165,47 @@ def test_old_checkpoints_are_pruned_and_the_replay_files_only_they_needed(tmp_pa
     # At step 8 rows 130 to 179 were held, at step 9 rows 150 to 199.
     names = sorted(path.name for path in (tmp_path / "replay").iterdir())
     assert names == ["120-140.npy", "140-160.npy", "160-180.npy", "180-200.npy"]
+
+
+# A reader beside a run that goes on.
+
+READER = """
+import sys
+from pathlib import Path
+from tfsac.run.checkpoint import restore
+
+folder, last = Path(sys.argv[1]), -1
+while not (folder / "over").exists():
+    step = restore(folder).step
+    assert step >= last
+    last = step
+    print(step, flush=True)
+"""
+
+
+def test_a_checkpoint_that_is_read_while_the_run_goes_on_is_never_called_damaged(tmp_path):
+    """The run saves and prunes as fast as it can, until two readers have read a hundred times each."""
+    replay, step = new_replay(), 0
+    insert(replay, 20)
+    save_step(tmp_path, 0, replay)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    readers, outputs = [], [tmp_path / "a", tmp_path / "b"]
+    for output in outputs:
+        with open(output, "w") as file:
+            command = [sys.executable, "-c", READER, str(tmp_path)]
+            readers.append(subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.PIPE, text=True))
+    while any(
+        reader.poll() is None and output.read_text().count("\n") < 100
+        for reader, output in zip(readers, outputs, strict=True)
+    ):
+        step += 1
+        insert(replay, 20)
+        save_step(tmp_path, step, replay)
+    (tmp_path / "over").touch()
+    for reader, output in zip(readers, outputs, strict=True):
+        _, err = reader.communicate()
+        assert (reader.returncode, err) == (0, "")
+        assert len(set(output.read_text().split())) > 10  # it went on, indeed
 
 
 # A save that does not come to its end.

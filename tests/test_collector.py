@@ -4,8 +4,8 @@ import envs_for_tests  # noqa: F401  registers the environments
 import numpy as np
 import pytest
 
-from tfsac.collector import Collector
-from tfsac.envs import episode_seed, make_env
+from tfsac.data.collector import Collector
+from tfsac.data.envs import episode_seed, make_env
 from tfsac.errors import NonFiniteError, RunError
 
 

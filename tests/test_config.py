@@ -7,14 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfsac import config
-from tfsac.envs import make_env
+from tfsac.algorithms import registry
+from tfsac.algorithms.sac import SAC
+from tfsac.algorithms.sac_v1 import SACv1
+from tfsac.data.envs import EnvSettings
 from tfsac.errors import UserError
-from tfsac.sac import SAC
-from tfsac.sac_v1 import SACv1
-from tfsac.train import AGENTS, read_settings, train
+from tfsac.run import config
+from tfsac.run import settings as run_settings
+from tfsac.run.loop import TrainSettings, make_agent
 
-CONFIGURABLES = {"train": train, "SAC": SAC}
+CONFIGURABLES = run_settings.scopes(SAC)
 GIN = Path(__file__).parents[1] / "gin"
 
 
@@ -34,7 +36,8 @@ def test_defaults_are_those_of_the_functions():
     settings = resolved()
     assert settings["train"]["batch_size"] == 256 and settings["train"]["algorithm"] == "sac"
     assert settings["SAC"]["tau"] == 0.005 and settings["SAC"]["target_entropy"] is None
-    assert "logdir" not in settings["train"] and "observation_dim" not in settings["SAC"]  # train's own business
+    assert "observation_dim" not in settings["SAC"] and "seed" not in settings["SAC"]  # the loop's own business
+    assert settings["env"] == EnvSettings()._asdict() and settings["train"] == TrainSettings()._asdict()
 
 
 def test_bindings_go_over_the_defaults_and_the_later_ones_win(tmp_path):
@@ -51,7 +54,7 @@ def test_bindings_go_over_the_defaults_and_the_later_ones_win(tmp_path):
         ("train.total_steps = 1e6", 1_000_000),
         ("train.total_steps = 10_000", 10_000),
         ("train.start_steps = 0", 0),
-        ("train.env_id = 'a:B/c-v0'", "a:B/c-v0"),
+        ("env.id = 'a:B/c-v0'", "a:B/c-v0"),
         ("SAC.initial_alpha = 1", 1.0),
         ("SAC.alpha_learning_rate = 0", 0.0),
         ("SAC.target_entropy = -3", -3.0),
@@ -85,9 +88,10 @@ def test_a_value_becomes_the_type_that_is_asked_for(binding, value):
         ("train.collectors = -1", "expected a number 0 or more"),
         ("train.seed = -1", "expected a number from 0 to 2147483647"),
         ("train.seed = 2147483648", "expected a number from 0 to 2147483647"),
-        ("train.env_id = 5", "train.env_id: expected text in quotes, received 5"),
-        ("train.env_id = Pendulum", "Failed to parse token 'Pendulum'"),
-        ("train.algorithm = 'ppo'", "expected one of ('sac', 'sac_v1'), received 'ppo'"),
+        ("train.env_id = 5", "env.id: expected text in quotes, received 5"),
+        ("env.id = 5", "env.id: expected text in quotes, received 5"),
+        ("env.id = Pendulum", "Failed to parse token 'Pendulum'"),
+        ("train.algorithm = 5", "train.algorithm: expected text in quotes, received 5"),
         ("SAC.tau = True", "SAC.tau: expected a number, received True"),
         ("SAC.tau = '0.1'", "SAC.tau: expected a number, received '0.1'"),
         ("SAC.tau = None", "SAC.tau: expected a number, received None"),
@@ -114,13 +118,13 @@ def test_a_value_of_another_type_or_out_of_range_is_refused(binding, words):
     [
         ("train.total_step = 5", "nothing in this run reads train.total_step: did you mean train.total_steps or"),
         ("trian.seed = 5", "did you mean train.seed"),
-        ("SAC.lr = 5", "nothing in this run reads SAC.lr"),
+        ("SAC.qlr = 5", "nothing in this run reads SAC.qlr"),
         ("sac.tau = 0.5", "did you mean"),
         ("SACv1.reward_scale = 5.0", "nothing in this run reads SACv1.reward_scale"),
         ("SAC.observation_dim = 5", "nothing in this run reads SAC.observation_dim"),
         ("train.logdir = 'x'", "nothing in this run reads train.logdir"),
         ("tfsac.SAC.tau = 0.5", "nothing in this run reads tfsac.SAC.tau: did you mean SAC.tau"),
-        ("zzz.qqq = 5", "known are train.env_id, "),
+        ("zzz.qqq = 5", "it can read train.algorithm, "),
     ],
 )
 def test_a_binding_that_nothing_reads_is_refused_with_what_is_near(binding, near):
@@ -191,7 +195,7 @@ def is_whole(x):
 EXPECTED = {
     "train.total_steps": (lambda x: is_whole(x) and x > 0, int),
     "train.start_steps": (lambda x: is_whole(x) and x >= 0, int),
-    "train.env_id": (lambda x: isinstance(x, str), str),
+    "env.id": (lambda x: x is None or isinstance(x, str), lambda x: x),
     "SAC.discount": (
         lambda x: isinstance(x, int | float) and not isinstance(x, bool) and 0 <= x <= 1,
         float,
@@ -271,7 +275,7 @@ def test_any_text_for_long(text):
 whole = st.integers(1, 2**62)
 all_settings = st.fixed_dictionaries(
     {
-        "train.env_id": st.text(),
+        "env.id": st.text(),
         "train.seed": st.integers(0, 2**31 - 1),
         "train.total_steps": whole,
         "SAC.discount": st.floats(0, 1),
@@ -302,13 +306,15 @@ def test_all_settings_are_written():
 
 TRAINED = {
     "pendulum.gin", "reacher.gin", "inverted_pendulum.gin", "dm_control_reacher_easy.gin", "v1/pendulum.gin",
-    "v1/reacher.gin", "inverted_double_pendulum.gin", "half_cheetah.gin",
+    "v1/reacher.gin", "inverted_double_pendulum.gin", "half_cheetah.gin", "robust/pendulum_delay3.gin",
+    "robust/pendulum_noise.gin",
 }  # fmt: skip
 FILES = sorted(str(path.relative_to(GIN)) for path in GIN.glob("**/*.gin"))
 
 
 def test_every_task_has_a_file_and_data_is_all_there_is():
     never_trained = ("ant", "hopper", "humanoid", "humanoid_standup", "pusher", "swimmer", "walker2d")
+    never_trained += ("robust/pendulum_delays", "robust/reacher_delay3")
     assert set(FILES) == TRAINED | {f"{name}.gin" for name in never_trained}
     assert not list(GIN.glob("**/*.py"))  # which would shadow the gin library
 
@@ -320,13 +326,12 @@ def test_a_gin_file_is_short_says_whether_it_was_ever_trained_and_builds(name):
     bindings = config.read([path], [])
     assert 2 <= len(bindings) <= 8 and len(lines) <= len(bindings) + 3
     assert ("Never trained here" in lines[0]) == (name not in TRAINED)
-    settings = read_settings([path], [])
+    settings = run_settings.read([path], [])
     if "dm_control" in name:
         pytest.importorskip("dm_control", reason="dm_control is an optional extra, not made for Python 3.13")
         pytest.importorskip("shimmy")
-    env = make_env(settings["train"]["env_id"])
-    agent = AGENTS[settings["train"]["algorithm"]]
-    assert agent is (SACv1 if name.startswith("v1/") else SAC)
-    sizes = env.observation_space.shape[0], env.action_space.shape[0]
-    agent = agent(*sizes, 0, **settings[agent.__name__])
-    assert agent.policy.input_shape == (None, sizes[0])
+    env = EnvSettings(**settings["env"]).make()
+    algorithm = registry.find(settings["train"]["algorithm"])
+    assert algorithm is (SACv1 if name.startswith("v1/") else SAC)
+    agent = make_agent(settings, env)
+    assert agent.policy.input_shape == (None, env.observation_space.shape[0])

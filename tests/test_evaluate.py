@@ -11,10 +11,10 @@ import pytest
 from commands import run
 from runs import bindings, rows, run_here
 
-from tfsac import checkpoint
+from tfsac.data.replay import Replay
 from tfsac.errors import UserError
 from tfsac.evaluate import load
-from tfsac.replay import Replay
+from tfsac.run import checkpoint
 
 
 def write_run(logdir, env_id, action, step=10, sizes=(3, 1)):
@@ -27,7 +27,7 @@ def write_run(logdir, env_id, action, step=10, sizes=(3, 1)):
     }  # fmt: skip
     arrays = {f"policy/{name}": np.float32(array) for name, array in weights.items()}
     replay = Replay(10, o, a, seed=0)
-    facts = {"settings": {"train": {"env_id": env_id}}, "replay": replay.get_state()}
+    facts = {"settings": {"env": {"id": env_id}}, "replay": replay.get_state()}
     checkpoint.save(logdir / "checkpoints", step, facts, arrays, replay)
     return logdir
 
@@ -62,7 +62,7 @@ def test_the_line_says_mean_interval_and_spread(folder):
     )
     mean, low, high, std = map(float, re.fullmatch(pattern, done.out).groups())
     returns = values["returns"]
-    half = 1.96 * np.std(returns, ddof=1) / 5**0.5
+    half = 2.776445 * np.std(returns, ddof=1) / 5**0.5  # from the table of Student's t, four degrees of freedom
     expected = [np.mean(returns), np.mean(returns) - half, np.mean(returns) + half, np.std(returns, ddof=1)]
     np.testing.assert_allclose([mean, low, high, std], expected, atol=6e-4)
     assert values["return_mean"] == pytest.approx(expected[0]) and values["return_std"] == pytest.approx(expected[3])
@@ -105,7 +105,10 @@ REFUSALS = {
     "no episodes": (["--logdir=pendulum", "--episodes=0"], "--episodes: expected a positive number, received 0"),
     "negative seed": (["--logdir=pendulum", "--seed=-1"], "--seed: expected 0 or more, received -1"),
     "seed that is no number": (["--logdir=pendulum", "--seed=x"], "--seed"),
-    "module": (["--logdir=walk"], "walk would import the module 'envs_for_tests': if you trust it, add " + WALK),
+    "module": (
+        ["--logdir=walk"],
+        "walk would import the module 'envs_for_tests': if you trust it, add --trust=envs_for_tests",
+    ),
     "another environment": (["--logdir=pendulum", "--env_id=Reacher-v5"], "pendulum is of 'Pendulum-v1', received"),
 }
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import time
 
 import envs_for_tests  # noqa: F401  registers the environments
 import numpy as np
@@ -10,16 +9,17 @@ import pytest
 from commands import Command, run
 from runs import bindings, flags, rows, run_here, state
 
-from tfsac import checkpoint
-from tfsac.collector import BehaviourPolicy
+from tfsac.data.collector import BehaviourPolicy
+from tfsac.data.envs import EnvSettings
 from tfsac.errors import NonFiniteError, RunError, UserError, require_ray
-from tfsac.numpy_policy import NumpyPolicy
+from tfsac.policy import Layer, Policy
+from tfsac.run import checkpoint
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`): its tests are skipped")
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from tfsac.remote_collectors import DEATHS, IN_FLIGHT, WEIGHTS_EVERY, RemoteCollectors, connect  # noqa: E402
+from tfsac.data.remote_collectors import DEATHS, IN_FLIGHT, WEIGHTS_EVERY, RemoteCollectors, connect  # noqa: E402
 
 TESTS = os.path.dirname(__file__)
 BLOCK = 8
@@ -36,13 +36,17 @@ def one_ray():
         ray.shutdown()
 
 
+def env(name):
+    return EnvSettings(f"envs_for_tests:{name}")
+
+
 @pytest.fixture
 def collectors():
     """Makes RemoteCollectors and ends them."""
     made = []
 
     def make(number=2, env_id="Walk-v0", num_envs=1, start_steps=0, seed=0):
-        made.append(RemoteCollectors(number, f"envs_for_tests:{env_id}", num_envs, start_steps, seed, BLOCK))
+        made.append(RemoteCollectors(number, env(env_id), num_envs, start_steps, seed, BLOCK))
         return made[-1]
 
     yield make
@@ -52,12 +56,8 @@ def collectors():
 
 def acting(action, observation_dim=3):
     """A way of acting of which the deterministic part is tanh(action) and the spread is nothing."""
-    weights = {
-        "hidden_0/kernel": np.zeros([observation_dim, 1], np.float32), "hidden_0/bias": np.zeros(1, np.float32),
-        "mu/kernel": np.zeros([1, 1], np.float32), "mu/bias": np.full(1, action, np.float32),
-        "log_std/kernel": np.zeros([1, 1], np.float32), "log_std/bias": np.full(1, -20, np.float32),
-    }  # fmt: skip
-    return BehaviourPolicy(NumpyPolicy(weights), 1, 0, None)
+    mu, log_std = (Layer(np.zeros([observation_dim, 1], "f"), np.full(1, bias, "f")) for bias in (action, -20))
+    return BehaviourPolicy(Policy((), mu, log_std), 1, 0, None)
 
 
 def no_transition_twice(replay):
@@ -89,12 +89,13 @@ def test_actions_are_uniform_for_exactly_start_steps(collectors):
 
 
 def test_a_policy_reaches_every_collector_and_is_no_older_than_it_says(collectors):
-    """The learner rests first: collectors that ran ahead would come with blocks of the old policy for long."""
+    """The learner rests first, until all that it asked for is done: collectors that ran ahead would come with blocks of
+    the old policy for long."""
     subject = collectors(2)
     for _ in range(WEIGHTS_EVERY // BLOCK):
         subject.collect(BLOCK, acting(-20.0))
         assert 0 <= subject.metrics()["policy_age"][0] <= subject.steps
-    time.sleep(1)
+    ray.wait(list(subject._pending), num_returns=len(subject._pending), timeout=None)
     allowed = WEIGHTS_EVERY + 2 * IN_FLIGHT * BLOCK  # to be sent, and what was asked for before
     actions, ages = [], []
     for _ in range(20):
@@ -103,7 +104,8 @@ def test_a_policy_reaches_every_collector_and_is_no_older_than_it_says(collector
     old = int(np.sum(np.array(actions) == -1))
     # Which come when is not promised: a slow collector's last old block may come behind a quick one's new ones.
     assert 0 < old <= 2 * IN_FLIGHT and set(actions) == {-1, 1}
-    assert max(ages) <= allowed and len(set(ages)) > 1
+    late = sum(age > allowed for age in ages)  # what a collector that had to wait for a core was asked for before
+    assert late <= 2 * IN_FLIGHT and len(set(ages)) > 1
 
 
 def test_a_short_block_drops_what_is_over(collectors):
@@ -146,7 +148,7 @@ def test_collectors_die_and_the_run_ends_with_the_steps_it_was_asked_for(tmp_pat
     assert "a collector died" in capfd.readouterr().err
     arrays, _, replay = state(tmp_path)
     assert len(replay) == 1000 and no_transition_twice(replay)  # the capacity
-    assert arrays["gradient_steps"] == pytest.approx(2 * (1003 - 16), rel=0.05)
+    assert arrays["agent/gradient_steps"] == pytest.approx(2 * (1003 - 16), rel=0.05)
     assert all(float(row["policy_age"]) >= 0 for row in rows(tmp_path / "metrics.csv"))
 
 
@@ -155,30 +157,33 @@ def test_a_resumed_run_goes_on_with_new_episodes(tmp_path):
     assert run_with(tmp_path, "Walk-v0", total_steps=400, resume=True) == 400
     arrays, _, replay = state(tmp_path)
     assert len(replay) == 400 and no_transition_twice(replay)
-    assert arrays["gradient_steps"] == 400 - 16 + BLOCK  # the block that reaches start_steps is the first
+    assert arrays["agent/gradient_steps"] == 400 - 16 + BLOCK  # the block that reaches start_steps is the first
     steps = [int(row["step"]) for row in rows(tmp_path / "episodes.csv")]
     assert steps == sorted(steps)
 
 
 def test_a_killed_run_is_resumed_from_its_last_checkpoint(tmp_path):
-    arguments = flags(bindings(env_id="envs_for_tests:Walk-v0", collectors=2, checkpoint_every=64, total_steps=600))
+    """Killed in a run that would take for ever, and asked for a little more than it had come to."""
+    options = {"env_id": "envs_for_tests:Walk-v0", "collectors": 2, "checkpoint_every": 64}
+    arguments, folder = flags(bindings(total_steps=10**9, **options)), tmp_path / "run" / "checkpoints"
     command = Command("tfsac.train", "--logdir=run", *arguments, cwd=tmp_path, PYTHONPATH=TESTS)
-    command.wait_until(lambda: len(checkpoint.steps(tmp_path / "run" / "checkpoints")) > 1)
+    command.wait_until(lambda: len(checkpoint.steps(folder)) > 1)
     command.kill()
-    command.wait()
-    again = ["--resume", "--env_id=envs_for_tests:Walk-v0"]
+    assert command.wait().status == -9
+    total = checkpoint.steps(folder)[-1] + 100
+    again = ["--resume", "--trust=envs_for_tests", f"--gin_param=train.total_steps = {total}"]
     done = run("tfsac.train", "--logdir=run", *again, cwd=tmp_path, PYTHONPATH=TESTS)
     assert done.status == 0, done.err
     arrays, _, replay = state(tmp_path / "run")
-    assert len(replay) == 600 and no_transition_twice(replay)
-    assert arrays["gradient_steps"] == 600 - 16 + BLOCK
+    assert len(replay) == min(total, 1000) and no_transition_twice(replay)
+    assert arrays["agent/gradient_steps"] == total - 16 + BLOCK
 
 
 def test_without_collectors_nothing_of_ray_is_imported(tmp_path):
     (tmp_path / "look.py").write_text(
         "import sys, tfsac.train\n"
-        "settings = tfsac.train.read_settings([], sys.argv[1:])\n"
-        "assert tfsac.train.run('run', False, None, settings) == 0\n"
+        "from tfsac.run import settings\n"
+        "assert tfsac.train.run('run', settings.read([], sys.argv[1:])) == 0\n"
         "assert not [name for name in sys.modules if name.partition('.')[0] == 'ray']\n"
     )
     done = run("look", *bindings(total_steps=24), cwd=tmp_path)
@@ -187,7 +192,7 @@ def test_without_collectors_nothing_of_ray_is_imported(tmp_path):
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"train.collectors needs Ray, .*pip install 'tfsac\[ray\]'"):
+    with pytest.raises(UserError, match=r"train.collectors needs Ray, .*pip install ray rich"):
         require_ray("train.collectors")
 
 
@@ -222,7 +227,7 @@ def test_a_run_outlives_a_node(tmp_path):
     node = cluster.add_node(num_cpus=2)
     try:
         connect(cluster.address)
-        subject = RemoteCollectors(4, "envs_for_tests:Walk-v0", 1, 0, 0, BLOCK, cluster.address)
+        subject = RemoteCollectors(4, env("Walk-v0"), 1, 0, 0, BLOCK, cluster.address)
         seen = [subject.collect(BLOCK, acting(0.0))[0].observation for _ in range(10)]
         places = {ray.get(actor.__ray_call__.remote(node_of)) for actor in subject._actors}
         assert len(places) == 2  # else the loss of a node would prove nothing

@@ -6,15 +6,19 @@ import shlex
 import shutil
 import signal
 import time
+from pathlib import Path
 
-import envs_for_tests  # noqa: F401  registers the environments
 import numpy as np
 import pytest
 from commands import Command, run
+from envs_for_tests import gate, reached
 from runs import assert_same_state, bindings, flags, run_here, state, tables
 
-from tfsac import checkpoint
+import tfsac
 from tfsac.errors import UserError
+from tfsac.run import checkpoint
+
+TESTS = str(Path(__file__).parent)
 
 
 def steps(logdir):
@@ -27,13 +31,13 @@ def steps(logdir):
 @pytest.mark.parametrize(
     "algorithm, options",
     [
-        ("sac", {}),  # Pendulum: 40 steps are the middle of an episode
         ("sac", {"env_id": "Reacher-v5", "num_envs": 3, "steps_per_call": 4, "updates_per_step": 2}),
         ("sac_v1", {"env_id": "Walk-v0", "num_envs": 2, "replay_capacity": 30}),  # the replay wraps around
     ],
-    ids=["sac", "sac in three environments", "sac_v1 with a small replay"],
+    ids=["sac in three environments", "sac_v1 with a small replay"],
 )
 def test_n_steps_and_n_more_are_2n_steps(tmp_path, algorithm, options):
+    """See test_algorithms.py for each algorithm in the simplest case."""
     run_here(tmp_path / "whole", bindings(algorithm, total_steps=80, **options))
     run_here(tmp_path / "parts", bindings(algorithm, total_steps=40, **options))
     assert steps(tmp_path / "parts") == [0, 40]
@@ -71,9 +75,9 @@ def test_the_comparison_notices_a_single_bit(whole, tmp_path, monkeypatch, what)
     """Else the tests here would show nothing."""
     arrays, facts, replay = state(whole)
     if what == "a weight":
-        arrays["q1_target/output/kernel"].view(np.uint32)[0, 0] ^= 1
+        arrays["agent/q1_target/output/kernel"].view(np.uint32)[0, 0] ^= 1
     elif what == "a random state":
-        facts["rng"]["state"]["state"] ^= 1
+        facts["behaviour"]["rng"]["state"]["state"] ^= 1
     else:
         replay.view(np.uint32)[123, 4] ^= 1
     answers = iter([state(whole), (arrays, facts, replay)])
@@ -110,7 +114,21 @@ def test_a_run_that_is_done_is_left_as_it_is(whole, tmp_path):
     assert_same_run(whole, logdir)
 
 
-# Interrupts and kills of the command.
+# Interrupts and kills of the command, each at a moment that is the same on every machine: the environment waits for it.
+
+
+def stopped(folder, number, at, params, where="training"):
+    """Runs the command with a gate in its environments, sends it a signal there, opens the gate; -> how it ended."""
+    opens = folder / "gate"
+    params = [*params, f"env.wrappers = {[gate(opens, at, where)]!r}"]
+    command = Command("tfsac.train", "--logdir=my run", *flags(params), cwd=folder, PYTHONPATH=TESTS)
+    command.wait_until(reached(opens).exists)
+    command.signal(number)
+    if number != signal.SIGKILL:  # it says so at once, in the middle of whatever it does
+        command.wait_until(lambda: "saving; again to end at once" in command.output())
+        assert command.alive()
+    opens.touch()
+    return command.wait()
 
 
 @pytest.mark.parametrize("number, algorithm", [(signal.SIGTERM, "sac"), (signal.SIGINT, "sac_v1")], ids=str)
@@ -119,38 +137,87 @@ def test_an_interrupt_saves_says_how_to_go_on_and_loses_nothing(tmp_path, whole,
     if algorithm == "sac_v1":
         options, whole = OPTIONS | {"env_id": "envs_for_tests:Truncated-v0"}, tmp_path / "whole"
         run_here(whole, bindings(algorithm, **options))
-    command = Command("tfsac.train", "--logdir=my run", *flags(bindings(algorithm, **options)), cwd=tmp_path)
-    command.wait_until(lambda: "step 160/600" in command.output())
-    command.signal(number)
-    done = command.wait()
+    done = stopped(tmp_path, number, 78, bindings(algorithm, **options))  # the second environment's is step 156
     assert (done.status, done.err) == (128 + number, "")
     last = done.out.splitlines()[-1]
     step, resume = re.fullmatch(r"interrupted at step (\d+); go on with: python -m (.*)", last).groups()
-    assert 160 <= int(step) < 600 and steps(logdir)[-1] == int(step)
-    done = run(*shlex.split(resume), cwd=tmp_path)  # as it said, to the letter
-    assert (done.status, done.err) == (0, "") and f"resumed at step {step}\n" in done.out
+    assert int(step) == steps(logdir)[-1] == 160  # where the block of steps under way ended
+    done = run(*shlex.split(resume), cwd=tmp_path, PYTHONPATH=TESTS)  # as it said, to the letter
+    assert (done.status, done.err) == (0, "")
+    assert f"resumed at step 160, begun with tfsac {tfsac.__version__}\n" in done.out
     assert_same_run(whole, logdir)
 
 
-def survives_a_kill(folder, whole, step, seconds):
-    """Kills a run with SIGKILL so many seconds after it says that it has come to this step, and resumes it."""
-    command = Command("tfsac.train", "--logdir=run", *flags(bindings(**OPTIONS)), cwd=folder)
-    command.wait_until(lambda: f"step {step}/600" in command.output() if step else True)
-    time.sleep(seconds)
-    command.kill()
-    assert command.wait().status == -9
-    saved = steps(folder / "run")
-    start = ["--resume"] if saved else ["--overwrite", *flags(bindings(**OPTIONS))]
-    done = run("tfsac.train", "--logdir=run", *start, cwd=folder)
+@pytest.mark.parametrize("last", [False, True], ids=["in the middle", "the last one"])
+def test_an_evaluation_that_was_broken_off_leaves_no_rows_and_is_made_again(tmp_path, whole, last):
+    """Pendulum's evaluations take 200 steps each: the third is of step 48, the 38th and last of step 600."""
+    logdir, evaluation = tmp_path / "my run", 38 if last else 3
+    step = 600 if last else 48
+    done = stopped(tmp_path, signal.SIGINT, 200 * evaluation - 50, bindings(**OPTIONS), where="evaluation")
+    assert (done.status, done.err) == (130, "")
+    assert f"interrupted at step {step}; go on with: " in done.out
+    assert steps(logdir)[-1] == step
+    evaluated = [int(row["step"]) for row in tables(logdir)["evaluations"]]
+    assert evaluated == [16 * i for i in range(1, evaluation)]
+    assert not (logdir / "returns.png").exists()
+    done = run("tfsac.train", "--logdir=my run", "--resume", "--trust=envs_for_tests", cwd=tmp_path, PYTHONPATH=TESTS)
     assert (done.status, done.err) == (0, "")
-    assert not saved or f"resumed at step {saved[-1]}\n" in done.out
+    assert_same_run(whole, logdir)
+    assert (logdir / "returns.png").exists()
+
+
+def test_a_kill_in_the_last_evaluation_costs_nothing_but_that(tmp_path, whole):
+    """There is a checkpoint from before it."""
+    assert stopped(tmp_path, signal.SIGKILL, 200 * 38 - 50, bindings(**OPTIONS), where="evaluation").status == -9
+    assert steps(tmp_path / "my run")[-1] == 600
+    done = run("tfsac.train", "--logdir=my run", "--resume", "--trust=envs_for_tests", cwd=tmp_path, PYTHONPATH=TESTS)
+    assert (done.status, done.err) == (0, "") and "resumed at step 600" in done.out
+    assert_same_run(whole, tmp_path / "my run")
+
+
+def test_a_second_interrupt_ends_it_at_once(tmp_path):
+    opens = tmp_path / "gate"
+    params = [*bindings(**OPTIONS), f"env.wrappers = {[gate(opens, 78)]!r}"]
+    command = Command("tfsac.train", "--logdir=run", *flags(params), cwd=tmp_path, PYTHONPATH=TESTS)
+    command.wait_until(reached(opens).exists)
+    command.signal(signal.SIGINT)
+    command.wait_until(lambda: "saving" in command.output())
+    command.signal(signal.SIGINT)
+    assert command.wait().status == -signal.SIGINT  # the gate never opened
+    assert steps(tmp_path / "run") == [72, 144]
+
+
+def survives_a_kill(folder, whole, at, seconds=0.0):
+    """Kills a run with SIGKILL at its gate or so many seconds later, and resumes it; -> where it went on from."""
+    opens, options = folder / "gate", {}
+    if at:
+        options = {"env_wrappers": [gate(opens, at)]}
+    params = bindings(**OPTIONS, **options)
+    command = Command("tfsac.train", "--logdir=run", *flags(params), cwd=folder, PYTHONPATH=TESTS)
+    if at:
+        command.wait_until(reached(opens).exists)
+    if seconds:
+        opens.touch()
+        time.sleep(seconds)  # a moment of any kind; nothing below depends on which
+        if command.alive():
+            command.kill()
+    else:
+        command.kill()
+    assert command.wait().status in ((-9, 0) if seconds else (-9,))
+    opens.touch()
+    saved = steps(folder / "run")
+    start = ["--resume", "--trust=envs_for_tests"] if saved else ["--overwrite", *flags(params)]
+    done = run("tfsac.train", "--logdir=run", *start, cwd=folder, PYTHONPATH=TESTS)
+    assert (done.status, done.err) == (0, "")
+    assert not saved or f"resumed at step {saved[-1]}, begun with tfsac {tfsac.__version__}\n" in done.out
     assert_same_run(whole, folder / "run")
     return saved[-1] if saved else None
 
 
-@pytest.mark.parametrize("step, seconds", [(96, 0.05), (432, 0.01)])
-def test_a_run_survives_a_kill(tmp_path, whole, step, seconds):
-    assert survives_a_kill(tmp_path, whole, step, seconds) >= 72
+@pytest.mark.parametrize("at, step", [(45, 72), (219, 432)])
+def test_a_run_survives_a_kill(tmp_path, whole, at, step):
+    """In a block of steps, that of the steps from 88 to 96 for instance, since there are two environments."""
+    assert survives_a_kill(tmp_path, whole, at) == step
 
 
 @pytest.mark.slow
@@ -159,7 +226,7 @@ def test_a_run_survives_kills_at_twenty_random_moments(tmp_path, whole):
     went_on_from = []
     for trial in range(20):
         (tmp_path / str(trial)).mkdir()
-        # The first few while it starts, when only seconds tell how far it is.
-        step, seconds = (0, rng.uniform(0, 3)) if trial < 4 else (rng.randrange(16, 560, 16), rng.uniform(0, 0.1))
-        went_on_from.append(survives_a_kill(tmp_path / str(trial), whole, step, seconds))
+        # The first few while it starts, when there is no gate yet.
+        at, seconds = (None, rng.uniform(0, 3)) if trial < 4 else (rng.randrange(8, 280), rng.uniform(0.001, 0.1))
+        went_on_from.append(survives_a_kill(tmp_path / str(trial), whole, at, seconds))
     assert len(set(went_on_from)) > 4

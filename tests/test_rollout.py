@@ -5,9 +5,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from tfsac.envs import episode_seed, make_env
+from tfsac.data.envs import episode_seed, make_env
+from tfsac.data.rollout import rollout, summary
 from tfsac.errors import NonFiniteError, RunError
-from tfsac.rollout import rollout, summary
 
 
 def half(observation):
@@ -64,8 +64,9 @@ def test_a_misbehaving_environment_does_not_pass_for_a_return(env_id, kind):
 
 
 def test_summary_by_hand():
-    # mean 2, squared deviations 1 + 0 + 1, variance 2 / (3 - 1) = 1, half interval 1.96 / sqrt(3)
+    # mean 2, squared deviations 1 + 0 + 1, variance 2 / (3 - 1) = 1, half interval t / sqrt(3); the tables of Student's
+    # t give 4.30265 for two degrees of freedom
     found = summary([1.0, 2.0, 3.0])
     assert found["mean"] == 2 and found["std"] == 1
-    assert (found["low"], found["high"]) == (pytest.approx(2 - 1.96 / 3**0.5), pytest.approx(2 + 1.96 / 3**0.5))
-    assert summary([5.0]) == {"mean": 5, "std": 0, "low": 5, "high": 5}
+    assert found["interval"] == pytest.approx([2 - 4.30265 / 3**0.5, 2 + 4.30265 / 3**0.5], abs=1e-5)
+    assert summary([5.0]) == {"mean": 5, "std": 0, "interval": None}  # a single one says nothing of its mean

@@ -1,6 +1,5 @@
 """The outer loop: every knob, every refusal as the command's user sees it, and what stops a run."""
 
-import inspect
 import os
 import re
 import subprocess
@@ -13,12 +12,18 @@ import pytest
 from commands import Command, run
 from runs import bindings, flags, rows, run_here, state, tables
 
-from tfsac import checkpoint, train
+from tfsac.algorithms import registry
+from tfsac.algorithms.sac import SAC
+from tfsac.data.envs import EnvSettings
 from tfsac.errors import RunError, UserError
-from tfsac.run_dir import check_free
-from tfsac.sac import SAC
+from tfsac.run import checkpoint
+from tfsac.run import settings as run_settings
+from tfsac.run.directory import check_free
+from tfsac.run.loop import TrainSettings
 
 ROOT = Path(__file__).parents[1]
+TESTS = str(Path(__file__).parent)
+WALK = "envs_for_tests:Walk-v0"
 
 
 class Untrained(SAC):
@@ -26,19 +31,16 @@ class Untrained(SAC):
 
     blocks = []
 
-    def update(self, batches):
-        self.blocks.append(batches.reward.shape)
-        self.gradient_steps.assign_add(len(batches.reward))
-        return dict.fromkeys(self.METRICS, np.zeros(len(batches.reward), np.float32))
-
-
-Untrained.__name__ = "SAC"  # the name in gin files
+    def update(self, rows):
+        self.blocks.append(rows.shape[:2])
+        self.gradient_steps.assign_add(len(rows))
+        return dict.fromkeys(("q1_loss", "alpha"), np.zeros(len(rows), np.float32))
 
 
 @pytest.fixture
 def quick(tmp_path, monkeypatch):
     """-> a function that runs the loop with these `train.*` and returns the run directory and a log of the loop."""
-    monkeypatch.setitem(train.AGENTS, "sac", Untrained)
+    monkeypatch.setitem(registry.ALGORITHMS, "sac", Untrained)
     saved, save = [], checkpoint.save
 
     def noted_save(folder, step, *args):
@@ -63,13 +65,15 @@ def steps_of(logdir, table="evaluations"):
     return [int(row["step"]) for row in rows(logdir / f"{table}.csv")]
 
 
-# Every `train.*` has a test here by its name; this one keeps it so.
+# Every `train.*` and `env.*` has a test here by its name, or one of imperfections or of `init_from` that sets it.
 
 
 def test_every_knob_is_turned():
-    knobs = [name for name, p in inspect.signature(train.train).parameters.items() if p.annotation is not p.empty]
-    missing = [knob for knob in knobs if f"test_{knob}" not in globals()]
-    assert len(knobs) == 14 and not missing
+    knobs = [*TrainSettings._fields, *(f"env_{name}" for name in EnvSettings._fields)]
+    others = "".join(Path(__file__).with_name(f"test_{x}.py").read_text() for x in ("imperfections", "init_from"))
+    elsewhere = {knob for knob in knobs if re.search(rf"\b{knob.removeprefix('env_')}\b[\"']?\s*[=:]", others)}
+    missing = [knob for knob in knobs if f"test_{knob}" not in globals() and knob not in elsewhere]
+    assert len(knobs) == 16 + 13 and not missing
 
 
 def test_env_id(quick):
@@ -77,10 +81,34 @@ def test_env_id(quick):
     assert state(quick(env_id="Reacher-v5")[0])[2].shape[1] == 10 + 2 + 1 + 10 + 1
 
 
+def test_env_kwargs(quick):
+    logdir = quick(env_kwargs={"length": 5, "ends": ["truncated"]})[0]
+    assert {row["length"] for row in rows(logdir / "episodes.csv")} == {"5"}
+    assert not np.any(state(logdir)[2][:, -1])
+
+
+def test_env_wrappers(quick):
+    """In their order: (r + 1) * 10 is not r * 10 + 1."""
+    add, times = "envs_for_tests:AddToReward", ("envs_for_tests:TimesReward", {"factor": 10.0})
+    plain, one, other = (state(quick(env_wrappers=x)[0])[2][:, 4] for x in ((), (add, times), [times, add]))
+    np.testing.assert_allclose(one, (plain + 1) * 10, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(other, plain * 10 + 1, rtol=1e-6, atol=1e-6)
+    with_time = quick(env_wrappers=["TimeAwareObservation"])[0]  # Gymnasium's own need no module
+    assert state(with_time)[2].shape[1] == (3 + 1) + 1 + 1 + (3 + 1) + 1
+
+
+def test_env_max_episode_steps(quick):
+    """An episode is cut off there, which is no terminal state; the environment's own end, 7, comes later."""
+    logdir = quick(env_max_episode_steps=3)[0]
+    assert {row["length"] for row in rows(logdir / "episodes.csv")} == {"3"}
+    assert {row["length"] for row in rows(logdir / "evaluations.csv")} == {"3"}
+    assert not np.any(state(logdir)[2][:, -1])
+
+
 def test_algorithm(tmp_path):
     run_here(tmp_path, bindings("sac_v1", env_id="Walk-v0", total_steps=8))
     names = state(tmp_path)[0]
-    assert any(name.startswith("v_target/") for name in names) and "log_alpha" not in names
+    assert any(name.startswith("agent/v_target/") for name in names) and "agent/log_alpha" not in names
 
 
 def test_seed(quick):
@@ -89,7 +117,7 @@ def test_seed(quick):
     weights = [state(logdir)[0] for logdir in (one, same, other)]
     assert all(weights[0][name].tobytes() == weights[1][name].tobytes() for name in weights[0])
     for network in ("policy", "q1", "q2"):
-        assert np.all(weights[0][f"{network}/hidden_0/kernel"] != weights[2][f"{network}/hidden_0/kernel"])
+        assert np.all(weights[0][f"agent/{network}/hidden_0/kernel"] != weights[2][f"agent/{network}/hidden_0/kernel"])
     assert np.all(state(one)[2][:, 0] != state(other)[2][:, 0])  # the episodes' own seeds
 
 
@@ -149,6 +177,13 @@ def test_collectors(tmp_path):
     assert all("policy_age" in row for row in rows(tmp_path / "metrics.csv"))
 
 
+def test_env_processes(tmp_path):
+    """See test_process_collector.py for the rest."""
+    options = {"env_id": "envs_for_tests:Walk-v0", "num_envs": 2, "env_processes": True, "total_steps": 48}
+    assert run_here(tmp_path, bindings(**options)) == 48
+    assert len({row[0] for row in state(tmp_path)[2]}) == 8  # 24 steps in each are four episodes, the last one begun
+
+
 def test_updates_per_step(quick):
     assert [k for k, _ in quick(updates_per_step=3, total_steps=36)[2]] == [24, 24, 24, 12]
 
@@ -176,6 +211,22 @@ def test_eval_every(quick, every, steps_per_call, total_steps):
     assert steps_of(logdir) == first_boundaries(every, steps_per_call, total_steps)
 
 
+def test_eval_every_none_needs_no_second_environment(tmp_path):
+    """A simulator of which one instance can exist is trained in, and the run ends as any other."""
+    params = [*bindings(env_id=WALK, total_steps=24, eval_every=None), "env.wrappers = ['envs_for_tests:OnlyOne']"]
+    done = run("tfsac.train", "--logdir=run", *flags(params), cwd=tmp_path, PYTHONPATH=TESTS)
+    assert (done.status, done.err) == (0, "")
+    logdir = tmp_path / "run"
+    assert not (logdir / "evaluations.csv").exists() and len(rows(logdir / "episodes.csv")) == 3
+    assert "results are in run: episodes.csv, metrics.csv, checkpoints/" in done.out
+    resume = ["--resume", "--trust=envs_for_tests", "--gin_param=train.total_steps = 40"]
+    done = run("tfsac.train", "--logdir=run", *resume, cwd=tmp_path, PYTHONPATH=TESTS)
+    assert (done.status, done.err) == (0, "") and checkpoint.steps(logdir / "checkpoints")[-1] == 40
+    two = ["--logdir=two", *flags(params), "--gin_param=train.eval_every = 8"]
+    done = run("tfsac.train", *two, cwd=tmp_path, PYTHONPATH=TESTS)
+    assert done.status == 2 and "OSError: the licence is taken" in done.err and not (tmp_path / "two").exists()
+
+
 def test_eval_episodes(quick):
     logdir = quick(eval_episodes=3)[0]
     table = rows(logdir / "evaluations.csv")
@@ -197,23 +248,35 @@ def test_evaluations_are_deterministic_and_of_no_consequence_for_training(quick)
     assert len(returns) == 1  # the weights never changed, nor did the starts
 
 
-@pytest.mark.parametrize("algorithm", ["sac", "sac_v1"])
+METRICS = {
+    "sac": {
+        "q1_loss", "q2_loss", "policy_loss", "alpha_loss", "alpha", "entropy", "q1", "q2", "q_gradient_norm",
+        "policy_gradient_norm", "alpha_gradient_norm",
+    },
+    "sac_v1": {
+        "v_loss", "q1_loss", "q2_loss", "policy_loss", "alpha", "entropy", "v", "q1", "q2", "v_gradient_norm",
+        "q_gradient_norm", "policy_gradient_norm",
+    },
+}  # fmt: skip
+METRICS["crossq"] = METRICS["sac"]
+
+
+@pytest.mark.parametrize("algorithm", METRICS)
 def test_one_trace_serves_every_block_and_metrics_are_written(tmp_path, algorithm):
-    traces, agent = [], train.AGENTS[algorithm]
+    traces, agent = [], registry.ALGORITHMS[algorithm]
 
     class Counted(agent):
         def gradient_step(self, batch, noise):
             traces.append(1)  # Python runs this only while TensorFlow traces it
             return super().gradient_step(batch, noise)
 
-    Counted.__name__ = agent.__name__
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(train.AGENTS, algorithm, Counted)
+        patch.setitem(registry.ALGORITHMS, algorithm, Counted)
         run_here(tmp_path, bindings(algorithm, env_id="Walk-v0", total_steps=509))
     assert len(traces) == 1
     assert steps_of(tmp_path, "metrics") == [256, 504, 509]
     row = rows(tmp_path / "metrics.csv")[-1]
-    assert set(row) == {"step", "seconds", "steps_per_second", *agent.METRICS}
+    assert set(row) == {"step", "seconds", "steps_per_second", *METRICS[algorithm]}
     assert all(np.isfinite(float(value)) for value in row.values())
     assert (tmp_path / "config.gin").is_file() and list((tmp_path / "tensorboard").iterdir())
 
@@ -284,6 +347,17 @@ def test_an_environment_that_breaks_down_stops_the_run(quick, name, words):
         quick(env_id=f"{name}-v0", checkpoint_every=8)
 
 
+def test_an_environment_that_raises_as_it_is_closed_spoils_nothing(tmp_path):
+    params = [*bindings(env_id=WALK, total_steps=24), "env.wrappers = ['envs_for_tests:RaisesAsItCloses']"]
+    done = run("tfsac.train", "--logdir=run", *flags(params), cwd=tmp_path, PYTHONPATH=TESTS)
+    assert done.status == 0 and "done at step 24" in done.out
+    assert re.match(
+        r"the environment envs_for_tests:Walk-v0 raised OSError: the device is gone \([^\n]+\) as it was closed\n",
+        done.err,
+    )
+    assert (tmp_path / "run" / "returns.png").exists() and len(rows(tmp_path / "run" / "evaluations.csv")) == 1
+
+
 @pytest.mark.parametrize("name", ["OneStep", "BothEnds", "Reuses", "Float64", "IntegerObservation", "Dict"])
 def test_a_merely_odd_environment_is_trained_in(quick, name):
     logdir = quick(env_id=f"{name}-v0", eval_every=1000, total_steps=32)[0]
@@ -316,8 +390,14 @@ REFUSALS = {
     "typo": (gin("train.total_step = 5"), "nothing in this run reads train.total_step: did you mean train.total_steps"),
     "wrong type": (gin("train.total_steps = 'many'"), "train.total_steps: expected a whole number, received 'many'"),
     "binding of the other algorithm": (gin("SACv1.reward_scale = 5.0"), "nothing in this run reads SACv1.reward_scale"),
-    "unknown algorithm": (gin("train.algorithm = 'ppo'"), "expected one of ('sac', 'sac_v1'), received 'ppo'"),
-    "algorithm that is no text": (gin("train.algorithm = ['sac']"), "train.algorithm: expected text in quotes"),
+    "unknown algorithm": (
+        gin("train.algorithm = 'ppo'"),
+        "'sac', 'sac_v1', 'crossq' or 'module:Class', received 'ppo'",
+    ),
+    "algorithm that is no text": (
+        gin("train.algorithm = ['sac']"),
+        "train.algorithm: expected one of 'sac', 'sac_v1', 'crossq' or 'module:Class', received ['sac']",
+    ),
     "unknown environment": (gin("train.env_id = 'Reachr-v5'"), "Did you mean: `Reacher`?"),
     "the report's Pendulum-v0": (gin("train.env_id = 'Pendulum-v0'"), "Please use `Pendulum-v1` instead"),
     "missing module": (gin("train.env_id = 'nowhere:X-v0'"), "No module named 'nowhere'"),
@@ -399,11 +479,11 @@ def test_a_finished_run_leaves_all_it_should(finished):
     assert (done.status, done.err) == (0, "")
     assert {path.name for path in (folder / "run").iterdir()} == {
         ".lock", "config.gin", "metrics.csv", "episodes.csv", "evaluations.csv", "checkpoints", "tensorboard",
-        "losses.png", "returns.png",
+        "losses.png", "returns.png", "finished.json",
     }  # fmt: skip
     assert checkpoint.steps(folder / "run" / "checkpoints") == [0, 24]
-    for words in ("threads", "run directory", "Walk-v0: Box(", "parameters in the policy", "in the critics", "MB when"):
-        assert words in done.out
+    described = "threads", "run directory", "Walk-v0: 3 observations, 1 actions", "parameters in the policy", "MB when"
+    assert all(words in done.out for words in described)
     assert "device         CPU" in done.out and "done at step 24" in done.out
 
 
@@ -418,8 +498,8 @@ KEEP = "--env_id=envs_for_tests:Walk-v0"
     "arguments, words",
     [
         ([*flags(bindings())], "run already holds a run: --resume goes on with it, --overwrite begins anew"),
-        (["--resume"], "run/config.gin would import the module 'envs_for_tests': if you trust it, add --env_id="),
-        (["--resume", "--env_id=Pendulum-v1"], "train.env_id was 'envs_for_tests:Walk-v0' so far and cannot become"),
+        (["--resume"], "run/config.gin would import the module 'envs_for_tests': if you trust it, add --trust="),
+        (["--resume", "--env_id=Pendulum-v1"], "env.id was 'envs_for_tests:Walk-v0' so far and cannot become"),
         (["--resume", KEEP, *gin("SAC.policy_hidden_units = (16,)")], "cannot become (16,)"),
         (["--resume", KEEP, *gin("SAC.tau = 0.5")], "SAC.tau was 0.005 so far and cannot become 0.5"),
         (["--resume", KEEP, *gin("train.seed = 7")], "train.seed was 0 so far and cannot become 7"),
@@ -453,13 +533,13 @@ def test_refused_for_a_config_that_was_edited(finished, line, other, words):
 
 
 def test_a_setting_that_an_older_run_did_not_know_stays_at_its_default():
-    settings = train.read_settings([], [])
-    before = train.read_settings([], [])
+    settings = run_settings.read([], [])
+    before = run_settings.read([], [])
     del before["SAC"]["observation_scale"]
-    train.check_unchanged(settings, before)
+    run_settings.check_unchanged(settings, before)
     settings["SAC"]["observation_scale"] = (1.0, 2.0)
     with pytest.raises(UserError, match="SAC.observation_scale was None so far and cannot become"):
-        train.check_unchanged(settings, before)
+        run_settings.check_unchanged(settings, before)
 
 
 def test_refused_for_a_directory_that_is_a_file(tmp_path):
@@ -487,7 +567,7 @@ def test_a_kill_before_the_first_checkpoint_leaves_a_directory_that_overwrite_ta
         raise Killed
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(train, "_save", killed)
+        patch.setattr(checkpoint, "save", killed)
         quick()
     logdir = tmp_path / "a"
     assert (logdir / "config.gin").exists()

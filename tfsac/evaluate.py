@@ -1,44 +1,72 @@
 """Runs a trained policy: python -m tfsac.evaluate --logdir=runs/reacher --episodes=100
 
-Instead of --logdir, --policy=PATH takes an exported .tflite file or SavedModel directory.
+Instead of --logdir, --policy=PATH takes an exported .tflite file or SavedModel directory. --video=FILE.webp writes a
+clip of the first episodes.
 """
 
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 from absl import flags
 
-from tfsac import artefact, checkpoint
-from tfsac.envs import check_trusted, make_env
+from tfsac.data.envs import require_time_limit
+from tfsac.data.rollout import repeats_starts, rollout, summary
+from tfsac.deploy import artefact, clip, facts
 from tfsac.errors import require, run_command
-from tfsac.numpy_policy import NumpyPolicy
-from tfsac.rollout import rollout, summary
+from tfsac.run import checkpoint
+from tfsac.trust import check_trusted
 
 
-def load(logdir, policy, env_id=None):
-    """A way of acting, from a run or from an artefact.
+def find(logdir, policy, env_id=None, trusted=()):
+    """A way of acting, from a run or from an artefact, and what it acts in.
 
     Args:
         logdir: a run directory, or None.
         policy: a .tflite file or a SavedModel directory, or None.
-        env_id: as the user says it; needed where the run or the artefact names a module to import.
+        env_id: as the user says it; needed where the run or the artefact does not know its environment.
+        trusted: modules that the run or the artefact may name.
 
     Returns:
-        act: observation [O] -> action [A], and the environment that takes such actions.
+        act: observation [O] -> action [A]; the EnvSettings of the environment; and whether its actions are in
+        [-1, 1]^A, as an agent's are, or in the environment's own units.
 
     Raises:
-        UserError: nothing usable there, or an environment whose module the user has not named.
+        UserError: nothing usable there, another environment than the policy's, or one whose module the user has not
+            named.
     """
     require(bool(logdir) != bool(policy), "expected either --logdir=RUN_DIRECTORY or --policy=ARTEFACT")
     if logdir:
         restored = checkpoint.restore(Path(logdir) / "checkpoints")
-        act, own, unit_actions = NumpyPolicy(restored.policy_weights).deterministic, restored.env_id, True
+        with checkpoint.reading(f"the checkpoint of step {restored.step}"):
+            act, env = restored.policy.deterministic, restored.env
     else:
-        act, facts = artefact.load(policy)
-        own, unit_actions = facts["environment"]["id"], False
-    check_trusted(own, env_id, logdir or policy)
-    require(env_id in (None, own), f"{logdir or policy} is of {own!r}, received --env_id={env_id}")
-    return act, make_env(own, unit_actions)
+        act, said = artefact.load(policy)
+        env = facts.environment(said, policy)
+    if env_id and ":" in env_id and env.id == env_id.partition(":")[2]:
+        env = env._replace(id=env_id)  # files of tfsac 0.1 keep the id without its module
+    check_trusted(env.modules(), [*trusted, env_id], logdir or policy)
+    require(env_id in (None, env.id), f"{logdir or policy} is of {env.id!r}, received --env_id={env_id}")
+    return act, env, bool(logdir)
+
+
+def load(logdir, policy, env_id=None, trusted=()):
+    """As `find`, but with the environment itself: act, env."""
+    act, env, unit_actions = find(logdir, policy, env_id, trusted)
+    return act, _made_for(act, env, unit_actions)
+
+
+def _made_for(act, settings, unit_actions):
+    """The environment, once it is found that act takes its observations and gives its actions."""
+    env = settings.make(unit_actions)
+    sizes = env.observation_space.shape, env.action_space.shape
+    try:
+        fits = act(np.zeros(sizes[0], np.float32)).shape == sizes[1]
+    except ValueError:
+        fits = False
+    require(fits, f"the policy is none for {settings.id}, of observations {sizes[0]} and actions {sizes[1]}")
+    return env
 
 
 def main():
@@ -46,17 +74,27 @@ def main():
     args = flags.FLAGS
     require(args.episodes > 0, f"--episodes: expected a positive number, received {args.episodes}")
     require(args.seed >= 0, f"--seed: expected 0 or more, received {args.seed}")
-    act, env = load(args.logdir, args.policy, args.env_id)
+    act, settings, unit_actions = find(args.logdir, args.policy, args.env_id, args.trust)
+    if args.video:
+        clip.check_path(args.video)
+    env = _made_for(act, settings, unit_actions)
+    require_time_limit(env, settings.id)
+    if not repeats_starts(env):
+        print("note: this environment ignores its seed: equal seeds, unequal starts", file=sys.stderr)
     returns, _ = rollout(act, env, args.episodes, args.seed)
-    found = summary(returns)
+    result = summary(returns)
     if args.json:
-        result = {"return_mean": found["mean"], "return_std": found["std"], "episodes": args.episodes}
-        print(json.dumps(result | {"returns": returns}))
+        shown = {"return_mean": result["mean"], "return_std": result["std"], "episodes": args.episodes}
+        print(json.dumps(shown | {"returns": returns}))
     else:
-        print(
-            f"return {found['mean']:.3f}, 95 % interval of the mean {found['low']:.3f} to {found['high']:.3f}, "
-            f"standard deviation {found['std']:.3f}, {args.episodes} episodes of {env.spec.id}"
-        )
+        words = [f"return {result['mean']:.3f}"]
+        if result["interval"]:
+            low, high = result["interval"]
+            words.append(f"95 % interval of the mean {low:.3f} to {high:.3f}")
+            words.append(f"standard deviation {result['std']:.3f}")
+        print(f"{', '.join(words)}, {args.episodes} episode{'s' * (args.episodes > 1)} of {env.spec.id}")
+    if args.video:
+        clip.record(act, settings, unit_actions, args.video, seed=args.seed)
 
 
 if __name__ == "__main__":
@@ -65,5 +103,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("episodes", 100, "Number of episodes.")
     flags.DEFINE_integer("seed", 0, "Of the start states: equal seeds, equal starts.")
     flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.")
+    flags.DEFINE_string("video", None, "Clip to write: a .webp, .gif or, where ffmpeg is installed, .mp4 file.")
     flags.DEFINE_string("env_id", None, "Needed where the environment is of a module of your own.")
+    flags.DEFINE_multi_string("trust", [], "A module of yours that the run or the policy names; repeatable.")
     run_command(main)

@@ -1,8 +1,9 @@
 """The run directory: who may write there, and what a run leaves in it."""
 
 import fcntl
+import re
 import shutil
-import time
+from datetime import datetime
 from pathlib import Path
 
 from tfsac.errors import UserError, require
@@ -10,13 +11,15 @@ from tfsac.errors import UserError, require
 # All that a run writes at the top of its directory; --overwrite removes these and nothing else.
 NAMES = (
     "config.gin", "metrics.csv", "episodes.csv", "evaluations.csv", "checkpoints", "tensorboard", "losses.png",
-    "returns.png", "non_finite.npz",
+    "returns.png", "non_finite.npz", "traceback.txt", "finished.json", "clip.webp",
+    "diagnosis.png",
 )  # fmt: skip
 
 
 def default_name(env_id, prefix=""):
-    """runs/<prefix><environment>-<time>."""
-    return f"runs/{prefix}{env_id.replace(':', '-').replace('/', '-')}-{time.strftime('%Y%m%d-%H%M%S')}"
+    """runs/<prefix><environment>-<time>, to the millisecond: several runs may be started in one second."""
+    now = datetime.now()
+    return f"runs/{prefix}{re.sub('[:/]', '-', env_id)}-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"
 
 
 def holds_run(logdir):

@@ -1,10 +1,13 @@
 """The replay D: a ring of the last transitions, with its own random generator and its own state."""
 
+import contextlib
+import os
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfsac.errors import UserError
+from tfsac.errors import UserError, require
 
 
 class Transition(NamedTuple):
@@ -19,6 +22,20 @@ class Transition(NamedTuple):
     next_observation: Any
     terminated: Any  # 1.0 in a terminal state, 0.0 else; a time limit (truncated) is no terminal state
 
+    @classmethod
+    def split(cls, rows, observation_dim, action_dim, split=None):
+        """Rows of the replay, [..., 2 O + A + 2], as a Transition.
+
+        Args:
+            rows: numpy array, or what `split` takes.
+            observation_dim, action_dim: sizes O and A.
+            split: (rows, sizes of the parts, axis) -> parts, such as tf.split; default numpy's.
+        """
+        sizes = [observation_dim, action_dim, 1, observation_dim, 1]
+        parts = split(rows, sizes, -1) if split else np.split(rows, np.cumsum(sizes)[:-1], axis=-1)
+        observation, action, reward, next_observation, terminated = parts
+        return cls(observation, action, reward[..., 0], next_observation, terminated[..., 0])
+
 
 class Replay:
     """Keeps the last `capacity` transitions and samples them uniformly, with replacement.
@@ -31,16 +48,25 @@ class Replay:
         capacity: the number of transitions kept.
         observation_dim, action_dim: sizes O and A.
         seed: of the sampling.
+        expected: so many transitions will be inserted at most; None stands for capacity.
+
+    Raises:
+        UserError: as much does not fit into this machine's memory.
     """
 
-    def __init__(self, capacity, observation_dim, action_dim, seed):
+    def __init__(self, capacity, observation_dim, action_dim, seed, expected=None):
         self.capacity = capacity
         self.inserted = 0  # over the whole run; the ring holds the last min(inserted, capacity)
-        self._columns = np.cumsum([observation_dim, action_dim, 1, observation_dim])
         try:
             self._rows = np.zeros([capacity, 2 * observation_dim + action_dim + 2], np.float32)
         except (MemoryError, ValueError) as error:  # ValueError: more than any machine can address
             raise UserError(f"a replay of {capacity:,} transitions does not fit into memory: {error}") from error
+        needed, available = self._rows[:1].nbytes * min(capacity, expected or capacity), _available_memory()
+        require(
+            needed <= available,
+            f"the replay will need {needed / 1e9:.1f} GB, this machine has {available / 1e9:.1f} GB left: lower "
+            "train.replay_capacity",
+        )
         self._rng = np.random.default_rng(seed)
 
     def __len__(self):
@@ -57,14 +83,8 @@ class Replay:
         self.insert_rows(np.concatenate(parts, axis=1))
 
     def sample(self, num_batches, batch_size):
-        """Uniform batches: a Transition whose arrays have the leading axes [num_batches, batch_size]."""
-        index = self._rng.integers(len(self), size=[num_batches, batch_size])
-        observation, action, reward, next_observation, terminated = np.split(self._rows[index], self._columns, axis=-1)
-        return Transition(observation, action, reward[..., 0], next_observation, terminated[..., 0])
-
-    def observations(self):
-        """The observations s held now, [len, O], in no particular order."""
-        return self._rows[: len(self), : self._columns[0]]
+        """Uniform batches as rows, [num_batches, batch_size, 2 O + A + 2] float32; see `Transition.split`."""
+        return self._rows[self._rng.integers(len(self), size=[num_batches, batch_size])]
 
     def insert_rows(self, rows):
         """Appends transitions as rows [n, 2 O + A + 2] of a matrix, as `rows` returns them."""
@@ -90,4 +110,17 @@ class Replay:
         self.inserted = state["inserted"] - min(state["inserted"], self.capacity)
         for rows in segments:
             self.insert_rows(rows)
+        require(self.inserted == state["inserted"], "the replay's files hold another number of rows than were inserted")
         self._rng.bit_generator.state = state["rng"]
+
+
+def _available_memory():
+    """Bytes that a process may still take: of the machine, or of the container where that sets a limit."""
+    available = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = Path("/proc/meminfo").read_text()
+        available = [1024 * int(text.split("MemAvailable:")[1].split()[0])]  # counts what caches would give back
+    with contextlib.suppress(OSError, ValueError):  # a limit of "max" is no number
+        limit, used = (int(Path("/sys/fs/cgroup", f"memory.{x}").read_text()) for x in ("max", "current"))
+        available.append(limit - used)
+    return min(available)

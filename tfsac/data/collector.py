@@ -1,16 +1,19 @@
 """How training acts, and what comes of it: steps the training environments and turns that into transitions."""
 
+from operator import index
+
 import numpy as np
 
-from tfsac.envs import episode_seed
-from tfsac.replay import Transition
+from tfsac.data.envs import episode_seed
+from tfsac.data.replay import Transition
+from tfsac.errors import require
 
 
 class BehaviourPolicy:
     """Acts uniformly in [-1, 1]^A for start_steps, then with a sample of the policy.
 
     Args:
-        policy: NumpyPolicy; a newer one takes its place as training goes on.
+        policy: a `tfsac.policy.Policy`; a newer one takes its place as training goes on.
         action_dim: size A.
         start_steps: of the run.
         rng: np.random.Generator.
@@ -24,6 +27,13 @@ class BehaviourPolicy:
         if step < self.start_steps:
             return self.rng.uniform(-1.0, 1.0, self.action_dim)
         return self.policy.sample(observation, self.rng.standard_normal(self.action_dim, np.float32))
+
+    def batch(self, observations, step):
+        """Observations [B, O] of the steps from `step` on -> actions [B, A], with the noise of B single calls."""
+        uniform = min(max(self.start_steps - step, 0), len(observations))
+        first = self.rng.uniform(-1.0, 1.0, [uniform, self.action_dim])
+        noise = self.rng.standard_normal([len(observations) - uniform, self.action_dim], np.float32)
+        return np.concatenate([first, self.policy.sample(observations[uniform:], noise)])
 
 
 class Collector:
@@ -54,7 +64,8 @@ class Collector:
             act: (observation [O], step) -> action [A] in [-1, 1]; step counts from 0 over the whole run.
 
         Returns:
-            `Transition` with leading axis [steps], and of each episode that ended (step, return, length).
+            The transitions, a `Transition` with leading axis [steps], and a list of (step, return, length), one for
+            each finished episode.
 
         Raises:
             NonFiniteError, RunError: see `make_env`.
@@ -72,6 +83,9 @@ class Collector:
                 self._episodes[i] = _Episode(self.envs[i], self.seed, i, episode.number + 1)
         return Transition(*(np.asarray(x, np.float32) for x in zip(*transitions, strict=True))), ended
 
+    def begin(self, steps, act):
+        """Where a block can be taken while the learner updates, begins the next one; here it cannot."""
+
     def metrics(self):
         """What a row of metrics.csv says of acting: nothing, the policy is that of the last gradient step."""
         return {}
@@ -80,6 +94,11 @@ class Collector:
         """Closes the environments."""
         for env in self.envs:
             env.close()
+
+    def begin_anew(self):
+        """Breaks off the episodes under way: whoever else used the environments may have left them anywhere."""
+        for i, episode in enumerate(self._episodes):
+            self._episodes[i] = _Episode(self.envs[i], self.seed, i, episode.number + 1)
 
     def get_state(self):
         """The episodes under way: numbers that JSON can hold, and arrays by name."""
@@ -92,14 +111,21 @@ class Collector:
     def set_state(self, numbers, arrays):
         """Goes back to what `get_state` saw, by taking the recorded actions again.
 
+        Raises:
+            UserError: it is of other environments.
+
         Returns:
             The numbers of the environments whose replayed observation differs from the recorded one: they are not
             deterministic, and begin a new episode.
         """
-        self.steps, strayed = numbers["steps"], []
-        for i, number in enumerate(numbers["episodes"]):
+        self.steps, strayed = index(numbers["steps"]), []
+        require(len(numbers["episodes"]) == len(self.envs), "it is of another number of environments")
+        for i, number in enumerate(map(index, numbers["episodes"])):
+            actions, space = arrays[f"environment_{i}/actions"], self.envs[i].action_space
+            fits = actions.dtype == space.dtype and all(map(space.contains, actions))
+            require(fits, f"environment_{i}/actions holds what are no actions of this environment")
             episode = _Episode(self.envs[i], self.seed, i, number)
-            over = any(episode.step(action)[1] for action in arrays[f"environment_{i}/actions"])
+            over = any(episode.step(action)[1] for action in actions)
             if over or not np.array_equal(episode.observation, arrays[f"environment_{i}/observation"]):
                 strayed.append(i)
                 episode = _Episode(self.envs[i], self.seed, i, number + 1)

@@ -1,7 +1,7 @@
 """Checkpoints: all state of a run in one place, written whole or not at all, and checked when read.
 
     checkpoints/
-      step-000010000/state.npz    arrays by name: weights, targets, optimisers, episodes under way
+      step-000010000/state.npz    arrays by part: agent/..., collector/..., and policy/..., which is what is deployed
       step-000010000/facts.json   what rebuilds environment and policy, counters, random states
       step-000010000/SHA256SUMS   of these and the replay files it needs; `sha256sum -c SHA256SUMS` checks them, too
       replay/0-10000.npy          replay rows by number; each checkpoint adds those that are new since the last
@@ -10,9 +10,11 @@ numpy's formats instead of tf.train.Checkpoint: one format holds TensorFlow's an
 it, and nothing in it can run code (`allow_pickle=False`).
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -20,9 +22,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfsac.data.envs import EnvSettings
 from tfsac.errors import RunError, UserError, require
-from tfsac.numpy_policy import for_raw_observations
+from tfsac.policy import Policy
 
+FORMAT = 2  # of facts.json and of the arrays' names; 1, which had no number, is tfsac 0.1's
 KEPT = 2  # complete checkpoints; the older one is there for the day the newer is damaged
 
 
@@ -42,17 +46,38 @@ class Checkpoint(NamedTuple):
     replay_files: list
 
     @property
-    def env_id(self):
-        """The environment of the run; see `envs.check_trusted` before it is made."""
-        return self.facts["settings"]["train"]["env_id"]
+    def settings(self):
+        """Of the run: {scope: {parameter: value}}, as JSON gives them back."""
+        return self.facts["settings"]
 
     @property
-    def policy_weights(self):
-        """The policy's arrays by name, as `NumpyPolicy` takes them, for observations as they are."""
-        named = {name.partition("/"): array for name, array in self.arrays.items()}
-        weights = {rest: array for (network, _, rest), array in named.items() if network == "policy"}
-        scales = [scope.get("observation_scale") for scope in self.facts["settings"].values()]
-        return for_raw_observations(weights, next(filter(None, scales), None))
+    def env(self):
+        """The environment of the run, an `EnvSettings`; see `trust.check_trusted` before it is made."""
+        return EnvSettings.read(self.settings["env"])
+
+    @property
+    def policy(self):
+        """The policy as it is deployed, a `tfsac.policy.Policy`."""
+        return Policy.from_arrays(self.part("policy"))
+
+    def part(self, name):
+        """The arrays of one part of the run, by name."""
+        return {key.removeprefix(f"{name}/"): x for key, x in self.arrays.items() if key.startswith(f"{name}/")}
+
+
+@contextlib.contextmanager
+def reading(what):
+    """A context in which whatever goes wrong with what was read ends in one line: UserError, or RunError as it is.
+
+    A stranger's file may be anything, and whoever takes it apart need not foresee all.
+    """
+    try:
+        yield
+    except (UserError, RunError):
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split())[:200]
+        raise UserError(f"{what} holds what tfsac did not write: {type(error).__name__}: {words}") from error
 
 
 def save(folder, step, facts, arrays, replay):
@@ -77,7 +102,7 @@ def save(folder, step, facts, arrays, replay):
         partial.mkdir()
         sums = _replay_sums(_path(folder, known[-1])) if known else {}
         sums = _save_replay(folder, replay, sums)
-        facts = {**facts, "step": step, "replay_files": list(sums)}
+        facts = {**facts, "format": FORMAT, "step": step, "replay_files": list(sums)}
         sums["state.npz"] = _write(partial / "state.npz", lambda file: np.savez(file, **arrays))
         sums["facts.json"] = _write(
             partial / "facts.json", lambda file: file.write(json.dumps(facts, indent=1).encode())
@@ -104,38 +129,81 @@ def restore(folder):
     Raises:
         UserError: there is none, or it is damaged; the line names the file and offers the checkpoint before it.
     """
-    known = steps(folder)
-    require(known, f"no checkpoint in {folder}: expected a run that has saved one")
-    path = _path(folder, known[-1])
-    try:
-        sums = _read_sums(path)
-        for name, digest in sums.items():
-            if not (path / name).is_file():
-                raise ValueError(f"{name}, which SHA256SUMS lists, is missing")
-            if _sha256(path / name) != digest:
-                raise ValueError(f"{name} is not what was written: its SHA-256 is not the one in SHA256SUMS")
-        facts = json.loads((path / "facts.json").read_text())
-        missing = {"state.npz", "facts.json", *facts["replay_files"]} - set(sums)
-        if missing:
-            raise ValueError(f"SHA256SUMS lacks {sorted(missing)[0]}")
-        with np.load(path / "state.npz", allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        cure = f"remove {path} to go on from step {known[-2]}" if len(known) > 1 else "there is no earlier one"
-        raise UserError(f"the checkpoint of step {known[-1]} is damaged: {error}; {cure}") from error
-    return Checkpoint(facts["step"], facts, arrays, [path / name for name in facts["replay_files"]])
+    known = None
+    while known != (known := steps(folder)):  # again, should a run that goes on have removed what is read here
+        require(known, f"no checkpoint in {folder}: expected a run that has saved one")
+        path = _path(folder, known[-1])
+        try:
+            with reading(path):
+                return _read(path)
+        except UserError as error:
+            damage = error
+    cure = f"remove {path} to go on from step {known[-2]}" if len(known) > 1 else "there is no earlier one"
+    raise UserError(f"the checkpoint of step {known[-1]} is damaged: {damage}; {cure}") from damage
+
+
+def _read(path):
+    sums = _read_sums(path)
+    for name, digest in sums.items():
+        require((path / name).is_file(), f"{name}, which SHA256SUMS lists, is missing")
+        sound = _sha256(path / name) == digest
+        require(sound, f"{name} is not what was written: its SHA-256 is not the one in SHA256SUMS")
+    facts = json.loads((path / "facts.json").read_text())
+    missing = {"state.npz", "facts.json", *facts["replay_files"]} - set(sums)
+    require(not missing, f"SHA256SUMS lacks {min(missing, default='')}")
+    with zipfile.ZipFile(path / "state.npz") as file:  # compressed, a few bytes might be more than any memory
+        stored = all(member.compress_type == zipfile.ZIP_STORED for member in file.infolist())
+        require(stored, "state.npz is compressed, which tfsac never does")
+    with np.load(path / "state.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    written = facts.get("format", 1)
+    require(
+        written in (1, FORMAT), f"its format is {written!r}, this tfsac reads 1 and {FORMAT}: install a newer tfsac"
+    )
+    if written == 1:
+        facts, arrays = _from_format_1(facts, arrays)
+    step, files, settings = facts["step"], facts["replay_files"], facts["settings"]
+    require(type(step) is int and path == _path(path.parent, step), f"its step is {step!r}")
+    are_settings = isinstance(settings, dict) and all(isinstance(values, dict) for values in settings.values())
+    require(are_settings, f"its settings are {settings!r:.80}")
+    require(all(re.fullmatch(r"\.\./replay/\d+-\d+\.npy", name) for name in files), "replay_files names other files")
+    return Checkpoint(step, facts, arrays, [path / name for name in files])
+
+
+def _from_format_1(facts, arrays):
+    """Facts and arrays of tfsac 0.1 as they would be written today."""
+    train = dict(facts["settings"]["train"])
+    settings = {"train": train, "env": {"id": train.pop("env_id")}}
+    settings |= {scope: values for scope, values in facts["settings"].items() if scope != "train"}
+    facts = {key: value for key, value in facts.items() if key != "rng"} | {
+        "settings": settings,
+        "behaviour": {"rng": facts["rng"]},
+    }
+    parts = {f"{'collector' if name.startswith('environment_') else 'agent'}/{name}": x for name, x in arrays.items()}
+    network = {name.removeprefix("policy/"): x for name, x in arrays.items() if name.startswith("policy/")}
+    policy = Policy.from_arrays(network)
+    scales = [values["observation_scale"] for values in settings.values() if values.get("observation_scale")]
+    if scales:
+        policy = policy.scaled_input(np.float32(scales[0]))
+    return facts, parts | {f"policy/{name}": x for name, x in policy.arrays().items()}
 
 
 def replay_segments(checkpoint):
-    """Yields the rows that the replay held, oldest first, one matrix a file; UserError where one is no matrix."""
+    """Yields the rows that the replay held, oldest first, one matrix a file; UserError where one is no such matrix."""
     replay = checkpoint.facts["replay"]
     oldest = replay["inserted"] - min(replay["inserted"], replay["capacity"])
     for path in checkpoint.replay_files:
-        try:
+        if not path.is_file():
+            raise RunError(f"{path} is gone: a run that goes on has removed it meanwhile; try again")
+        with reading(path):
             rows = np.load(path, allow_pickle=False)
-        except ValueError as error:  # no array of numbers, although its checksum is the one that was written down
-            raise UserError(f"{path}: {error}") from error
-        yield rows[max(0, oldest - _range(path)[0]) :]
+            start, stop = _range(path)
+            require(
+                rows.dtype == np.float32 and rows.ndim == 2 and len(rows) == stop - start,
+                f"{path}: expected {stop - start} rows of float32, received {rows.dtype} {rows.shape}",
+            )
+            rows = rows[max(0, oldest - start) :]
+        yield rows
 
 
 def _save_replay(folder, replay, earlier):
@@ -177,8 +245,7 @@ def _read_sums(path):
     text = (path / "SHA256SUMS").read_bytes().decode(errors="replace")
     *lines, end = text.split("\n")
     sums = [line.split("  ", 1) for line in lines]
-    if end or any(len(parts) != 2 for parts in sums):
-        raise ValueError("SHA256SUMS is not what was written")
+    require(not end and all(len(parts) == 2 for parts in sums), "SHA256SUMS is not what was written")
     return {name: digest for digest, name in sums}
 
 

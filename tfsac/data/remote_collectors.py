@@ -13,8 +13,7 @@ import numpy as np
 import ray
 from ray import exceptions
 
-from tfsac.collector import BehaviourPolicy, Collector
-from tfsac.envs import make_env
+from tfsac.data.collector import BehaviourPolicy, Collector
 from tfsac.errors import RunError, UserError
 
 IN_FLIGHT = 2  # requests to a collector: it works on one while the answer to the other travels
@@ -36,7 +35,7 @@ class RemoteCollectors:
 
     Args:
         number: N, how many collectors.
-        env_id, num_envs: each collector has num_envs environments.
+        env, num_envs: each collector has num_envs environments that EnvSettings make.
         start_steps: see `BehaviourPolicy`.
         seed: of the run.
         block: transitions a request.
@@ -46,10 +45,10 @@ class RemoteCollectors:
         UserError: see `connect`.
     """
 
-    def __init__(self, number, env_id, num_envs, start_steps, seed, block, ray_address=None):
+    def __init__(self, number, env, num_envs, start_steps, seed, block, ray_address=None):
         self._started_ray = connect(ray_address)
         self._number, self._block, self._seed = number, block, seed
-        self._arguments = env_id, num_envs, start_steps
+        self._arguments = env, num_envs, start_steps
         self._actors, self._pending = [], {}  # ref of a block under way: its actor, and the step of its policy
         self._begun = 0  # collectors ever begun: each has episodes and noise of its own, also after a resume
         self._policy = self._policy_step = None
@@ -74,6 +73,9 @@ class RemoteCollectors:
         ended = [(self.steps + at, total, length) for at, total, length in episodes if at <= steps]
         self.steps += steps
         return type(transitions)(*(array[:steps] for array in transitions)), ended
+
+    def begin(self, steps, act):
+        """As `Collector.begin`; collectors have begun their next blocks already."""
 
     def metrics(self):
         """What a row of metrics.csv says of acting: arrays by name."""
@@ -128,7 +130,7 @@ class RemoteCollectors:
         print(f"a collector died ({type(error).__name__}) and is replaced", file=sys.stderr)
         ray.kill(actor)  # where only the way to it is cut, it would live on
         self._actors.remove(actor)
-        self._pending = {ref: entry for ref, entry in self._pending.items() if entry[0] is not actor}
+        self._pending = {ref: request for ref, request in self._pending.items() if request[0] is not actor}
 
 
 # SPREAD: over the nodes of a cluster. An actor reserves no core while it runs, as a simulator may well wait or sleep.
@@ -139,8 +141,8 @@ class _RemoteCollector:
     def __init__(self, *arguments):
         self._arguments, self._collector = arguments, None
 
-    def _begin(self, env_id, num_envs, start_steps, seed):
-        envs = [make_env(env_id) for _ in range(num_envs)]
+    def _begin(self, env, num_envs, start_steps, seed):
+        envs = [env.make() for _ in range(num_envs)]
         self._collector = Collector(envs, seed)
         rng = np.random.default_rng([seed, 2])
         self._act = BehaviourPolicy(None, envs[0].action_space.shape[0], start_steps, rng)
@@ -150,7 +152,7 @@ class _RemoteCollector:
 
         Args:
             step: of the run, that the block begins with.
-            policy: NumpyPolicy.
+            policy: a `tfsac.policy.Policy`.
         """
         if self._collector is None:  # here and not in __init__, where an error would look like the actor's death
             self._begin(*self._arguments)

@@ -1,0 +1,445 @@
+"""Gymnasium environments as the agents see them: a flat float32 observation, an action in [-1, 1]^A."""
+
+import sys
+import traceback
+import warnings
+from typing import NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Box, Dict
+
+from tfsac.data.imperfections.actions import ActionDelay, HoldLast, SlewLimit
+from tfsac.data.imperfections.history import History
+from tfsac.data.imperfections.machine import Randomize
+from tfsac.data.imperfections.seeded import largest, require_pair
+from tfsac.data.imperfections.sensors import ObservationDelay, Quantised, SensorNoise
+from tfsac.errors import NonFiniteError, RunError, UserError, require
+from tfsac.setting_types import (
+    Count,
+    CountOrZero,
+    Deviations,
+    Factors,
+    Fraction,
+    Positive,
+    PositiveOrZero,
+    Step,
+    Steps,
+    checked,
+    parameters,
+)
+from tfsac.trust import load_named
+
+TRIAL_STEPS = 2_000  # in which an environment without a declared time limit must show that it has one
+
+
+class EnvSettings(NamedTuple):
+    """The environment as a value: what builds it, the same in every process. Scope `env` of gin files.
+
+    Attributes:
+        id: Gymnasium's id, or `module:EnvId`, which imports the module first; None stands for an environment that a
+            Python program handed over as an object.
+        kwargs: keyword arguments of gymnasium.make.
+        wrappers: applied in order after gymnasium.make; each the name of a class of gymnasium.wrappers or
+            'module:Class', alone or as (name, {keyword arguments}).
+        max_episode_steps: the time limit of an episode; None leaves the environment its own.
+        action_delay: control steps between a command and its effect; here and below, a pair (least, largest) is drawn
+            from for each episode.
+        observation_delay: control steps between a measurement and the policy's sight of it.
+        observation_noise: standard deviation of Gaussian noise, in the observations' units: a number, or one each.
+        observation_bits: observations are rounded to so many bits of their bounds, or (bits, range); see `Quantised`.
+        action_drop: probability that a command is lost and the last one held.
+        action_slew: the most that an action moves in a step, in parts of the span between its bounds; None is no limit.
+        randomize: factors of the machine's parameters by name, a number or a pair; see `Randomize`.
+        history: how many of its last commands the policy is shown; None stands for the largest action delay plus the
+            largest observation delay.
+        observation_history: how many observations the policy is shown, the present one included.
+    """
+
+    id: str | None = "Pendulum-v1"
+    kwargs: dict = {}  # noqa: RUF012 (nobody changes it)
+    wrappers: tuple[str | tuple[str, dict], ...] = ()
+    max_episode_steps: Count | None = None
+    action_delay: Steps = 0
+    observation_delay: Steps = 0
+    observation_noise: PositiveOrZero | Deviations = 0.0
+    observation_bits: Count | tuple[Count, Positive | Factors] | None = None
+    action_drop: Fraction = 0.0
+    action_slew: Step | None = None
+    randomize: dict[str, Positive | tuple[Positive, Positive]] = {}  # noqa: RUF012
+    history: CountOrZero | None = None
+    observation_history: Count = 1
+
+    def make(self, unit_actions=True):
+        """Builds the environment, refusing what the agents cannot act in.
+
+        Args:
+            unit_actions: whether step takes actions in [-1, 1]^A (for agents) or in the environment's own units (for
+                exported policies).
+
+        Returns:
+            A gymnasium.Env as `wrap` returns it.
+
+        Raises:
+            UserError: no such environment or wrapper, or as `wrap` or `with_imperfections`.
+        """
+        return self.with_imperfections(self.make_plain(), unit_actions)
+
+    def make_plain(self):
+        """The environment as Gymnasium makes it, with its `wrappers`; errors as `make`."""
+        require(
+            self.id is not None,
+            "this was trained in Python, in an environment given as an object: go on in Python, with tfsac.load",
+        )
+        try:
+            with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of an old version's name
+                # `wrap` checks what Gymnasium's checker only warns of.
+                return self.wrapped(gym.make(self.id, self.max_episode_steps, disable_env_checker=True, **self.kwargs))
+        except UserError:
+            raise
+        except Exception as error:  # the constructor may be anyone's
+            raise UserError(f"cannot make environment {self.id!r}: {_in_one_line(error)}") from error
+
+    def wrapped(self, env):
+        """An environment inside the `wrappers`."""
+        for name, keywords in self._named_wrappers():
+            env = load_named(name, "env.wrappers")(env, **keywords)
+        return env
+
+    def with_imperfections(self, env, unit_actions=True):
+        """Makes an environment fit for the agents, with the imperfections that are set, and none of the others.
+
+        World first, memory last. A command is delayed, then maybe lost, then limited in its slew, and reaches the
+        machine; a measurement gets noise, is rounded, then delayed; what the policy is shown of the past comes last,
+        so that it holds commands as they were given and observations as they were seen.
+
+        Args:
+            env: a gymnasium.Env, as `make_plain` gives it.
+            unit_actions: see `make`.
+
+        Returns:
+            See `wrap`.
+
+        Raises:
+            UserError: as `wrap`; a setting that does not fit this environment.
+        """
+        for name in ("action_delay", "observation_delay"):
+            require_pair(f"env.{name}", getattr(self, name))
+        env = wrap(env, False, self.id)
+        space = env.observation_space
+        if self.randomize:
+            env = Randomize(env, self.randomize)
+        # From the machine outwards: the last one meets the command first.
+        if self.action_slew is not None:
+            env = SlewLimit(env, self.action_slew)
+        if self.action_drop:
+            env = HoldLast(env, self.action_drop)
+        if largest(self.action_delay):
+            env = ActionDelay(env, self.action_delay)
+        if np.any(self.observation_noise):
+            env = SensorNoise(env, self.observation_noise)
+        if self.observation_bits is not None:
+            env = Quantised(env, self.observation_bits, space)  # noise has no bounds
+        if largest(self.observation_delay):
+            env = ObservationDelay(env, self.observation_delay)
+        if self.remembered_actions or self.observation_history > 1:
+            env = History(env, self.remembered_actions, self.observation_history)
+        return _with_unit_actions(env) if unit_actions else env
+
+    @property
+    def remembered_actions(self):
+        """K, how many of its last commands the policy is shown."""
+        if self.history is not None:
+            return self.history
+        return largest(self.action_delay) + largest(self.observation_delay)
+
+    def input_scale(self, scale, env):
+        """What the policy's inputs are multiplied by, one number each.
+
+        Args:
+            scale: of the observations, one number each or None; it holds for each of several observations.
+            env: from `make`. Its bounds scale the actions that the policy remembers, to unit half-ranges.
+
+        Returns:
+            A tuple of floats, or None where nothing is to be scaled.
+
+        Raises:
+            UserError: scale has another length.
+        """
+        if self.observation_history == 1 and not self.remembered_actions:
+            return scale
+        low, high = (x.astype(np.float64) for x in action_bounds(env))
+        half = 0.5 * high - 0.5 * low
+        actions = tuple(float(1 / x) if x > 0 else 1.0 for x in half) * self.remembered_actions
+        if scale is None and all(x == 1 for x in actions):
+            return None
+        size = (env.observation_space.shape[0] - len(actions)) // self.observation_history
+        if scale is None:
+            scale = (1.0,) * size
+        require(
+            len(scale) == size,
+            f"observation_scale: expected one number for each of the environment's {size} observations, received "
+            f"{len(scale)}",
+        )
+        return tuple(scale) * self.observation_history + actions
+
+    @classmethod
+    def read(cls, values):
+        """Takes back what JSON made of `_asdict()`; UserError where it made something else of it."""
+        annotations = parameters(cls)
+        return cls(**{k: checked(f"env.{k}", values[k], annotations[k][0]) for k in cls._fields if k in values})
+
+    def modules(self):
+        """The texts of it that name a module to import; see `trust.check_trusted`."""
+        return [self.id or "", *(name for name, _ in self._named_wrappers())]
+
+    def _named_wrappers(self):
+        for wrapper in self.wrappers:
+            name, keywords = (wrapper, {}) if isinstance(wrapper, str) else wrapper
+            yield name if ":" in name else f"gymnasium.wrappers:{name}", keywords
+
+
+def make_env(env_id, unit_actions=True):
+    """Builds the environment of that id; see `EnvSettings.make`."""
+    return EnvSettings(env_id).make(unit_actions)
+
+
+def wrap(env, unit_actions=True, name=None):
+    """Makes an environment fit for the agents.
+
+    Args:
+        env: a gymnasium.Env.
+        unit_actions: see `EnvSettings.make`.
+        name: for messages; default its id or its class.
+
+    Returns:
+        A gymnasium.Env with a float32 observation [O]; its attribute `unwrapped` is the bare environment. Its reset
+        and step raise NonFiniteError for an observation or a reward that is NaN or infinite in float32, and RunError
+        for one of another kind or shape and for whatever the environment itself raises.
+
+    Raises:
+        UserError: not a Box action and a flat Box observation, or a wrapper that no exported policy could follow.
+    """
+    name = name or (env.spec.id if env.spec else type(env.unwrapped).__name__)
+    require(
+        not _has_wrapper(env, gym.wrappers.NormalizeObservation),
+        f"{name}: NormalizeObservation keeps statistics that an exported policy would lack: take the agent's "
+        "observation_scale instead",
+    )
+    if isinstance(env.observation_space, Dict) and all(
+        isinstance(space, Box) and len(space.shape) <= 1 for space in env.observation_space.values()
+    ):
+        env = _FlattenDict(env, name)
+    _check_spaces(name, env.observation_space, env.action_space)
+    env = _Checked(env, name)
+    return _with_unit_actions(env) if unit_actions else env
+
+
+def _with_unit_actions(env):
+    low, high = env.action_space.low, env.action_space.high
+    return gym.wrappers.TransformAction(
+        env, lambda action: to_bounds(action, low, high), Box(-1.0, 1.0, low.shape, np.float32)
+    )
+
+
+def require_time_limit(env, name):
+    """Refuses an environment whose episodes may never end.
+
+    One that declares no limit may have one of its own, as dm_control's and highway-env's do: it is tried until an
+    episode is truncated, with the middle of the actions, which may keep a vehicle from crashing, and with random ones.
+    That it terminates says nothing, since a good policy may never fall.
+
+    Args:
+        env: from `EnvSettings.make`.
+        name: of the environment.
+
+    Raises:
+        UserError: no limit is declared, and none was met in TRIAL_STEPS steps.
+    """
+    if (env.spec and env.spec.max_episode_steps) or _has_wrapper(env, gym.wrappers.TimeLimit):
+        return
+    space = env.action_space
+    space.seed(0)
+    middle = (0.5 * space.low + 0.5 * space.high).astype(space.dtype)
+    for act in (lambda: middle, space.sample):
+        env.reset(seed=0)
+        for _ in range(TRIAL_STEPS):
+            *_, terminated, truncated, _ = env.step(act())
+            if truncated:
+                return
+            if terminated:
+                env.reset()
+    raise UserError(
+        f"{name} has no time limit (none declared, none met in {TRIAL_STEPS:,} steps): its evaluations might never "
+        "end; set env.max_episode_steps, for example to 1000"
+    )
+
+
+def action_bounds(env):
+    """Least and largest action in the environment's own units, [A] each, of an environment with unit actions."""
+    return env.env.action_space.low, env.env.action_space.high
+
+
+def to_bounds(action, low, high):
+    """Maps an action from [-1, 1]^A to the environment's Box [low, high], as its dtype; exact at the bounds."""
+    # Halves first: high - low may overflow. The clip is for the last bit, which rounding may put outside.
+    scaled = np.clip((0.5 * low + 0.5 * high) + action * (0.5 * high - 0.5 * low), low, high)
+    # Rounding may also leave the ends short of the bounds.
+    return np.where(action <= -1, low, np.where(action >= 1, high, scaled)).astype(low.dtype)
+
+
+def episode_seed(seed, environment, episode):
+    """The seed that episode number `episode` of environment number `environment` of a run is reset with."""
+    return int(np.random.SeedSequence([seed, environment, episode]).generate_state(1)[0])
+
+
+class _Checked(gym.Wrapper):
+    """Hands out float32 copies (some environments write into the array they gave), and nothing unfit to learn from."""
+
+    def __init__(self, env, name):
+        super().__init__(env)
+        self._name = name
+        self.observation_space = Box(-np.inf, np.inf, env.observation_space.shape, np.float32)
+        if env.observation_space.dtype == np.float32:
+            self.observation_space = env.observation_space
+
+    def reset(self, **kwargs):
+        result = self._call(self.env.reset, **kwargs)
+        if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], dict)):
+            raise self._unfit("reset", "(observation, info)", result, _OLD_API)
+        observation, info = result
+        return self._observation("reset", observation), info
+
+    def step(self, action):
+        result = self._call(self.env.step, action)
+        if not (isinstance(result, tuple) and len(result) == 5):
+            raise self._unfit("step", "(observation, reward, terminated, truncated, info)", result, _OLD_API)
+        observation, reward, terminated, truncated, info = result
+        observation = self._observation("step", observation)
+        reward = self._number("reward", reward)
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(np.float32(reward))
+        if not finite:
+            raise NonFiniteError(f"the environment's reward is {reward}", {"action": action})
+        terminated, truncated = self._flag("terminated", terminated), self._flag("truncated", truncated)
+        return observation, reward, terminated, truncated, info
+
+    def close(self):
+        try:
+            super().close()
+        except Exception as error:  # nothing depends on it any more
+            print(f"the environment {self._name} raised {_in_one_line(error)} as it was closed", file=sys.stderr)
+
+    def _call(self, function, *args, **kwargs):
+        try:
+            return function(*args, **kwargs)
+        except RunError:
+            raise
+        except Exception as error:
+            # Gymnasium's own wrappers, such as the time limit, unpack what the old API does not give.
+            is_old = "argument 'seed'" in str(error) or "values to unpack (expected" in str(error)
+            cure = f"; {_OLD_API}" if is_old else ""
+            raise RunError(f"the environment {self._name} raised {_in_one_line(error)}{cure}") from error
+
+    def _observation(self, method, observation):
+        expected = self.observation_space.shape
+        array = _numbers(observation, np.float32)
+        if array is None:
+            raise self._unfit(method, f"an observation of shape {expected}", observation)
+        if array.shape != expected:
+            raise RunError(
+                f"expected observations of shape {expected}, the environment {self._name} gave {array.shape} "
+                f"from {method}"
+            )
+        if not np.all(np.isfinite(array)):
+            raise NonFiniteError("the environment's observation is not finite", {"observation": array})
+        return array
+
+    def _number(self, word, value):
+        """A number, or an array of one, as a Python float."""
+        array = _numbers(value, np.float64)
+        if array is None or array.size != 1:
+            raise self._unfit("step", f"one number as {word}", value)
+        return float(array.item())
+
+    def _flag(self, word, value):
+        number = self._number(word, value)
+        if number not in (0.0, 1.0):
+            raise self._unfit("step", f"True or False as {word}", value)
+        return number == 1.0
+
+    def _unfit(self, method, expected, received, cure="mend the environment, or wrap it"):
+        text = " ".join(repr(received).split())
+        shown = text if len(text) <= 80 else f"{text[:77]}..."
+        return RunError(f"{method} of the environment {self._name}: expected {expected}, received {shown}; {cure}")
+
+
+_OLD_API = "is it of gym's API before 0.26? shimmy's GymV21CompatibilityV0 or GymV26CompatibilityV0 make it Gymnasium's"
+
+
+def _numbers(value, dtype):
+    """A copy as an array of that type; None for what is none of numbers: None, text, complex numbers, ragged lists."""
+    try:
+        array = np.asarray(value)
+    except Exception:  # what converts itself may raise anything
+        return None
+    if array.dtype.kind not in "biuf":
+        return None
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)
+
+
+class _FlattenDict(gym.wrappers.FlattenObservation):
+    """As Gymnasium's, with a line for what is no such Dict."""
+
+    def __init__(self, env, name):
+        super().__init__(env)
+        self._name = name
+
+    def observation(self, observation):
+        try:
+            return super().observation(observation)
+        except Exception as error:
+            keys = ", ".join(self.env.observation_space)
+            shown = " ".join(repr(observation).split())[:80]
+            raise RunError(
+                f"expected a Dict observation with {keys}, the environment {self._name} gave {shown}"
+            ) from error
+
+
+def _has_wrapper(env, kind):
+    while isinstance(env, gym.Wrapper):
+        if isinstance(env, kind):
+            return True
+        env = env.env
+    return False
+
+
+def _in_one_line(error):
+    """The error's kind and first line, and where it was raised: its message alone may be empty."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    words = str(error).split("\n")[0]
+    where = f"({place.filename}, line {place.lineno}, in {place.name}; --traceback shows all)"
+    return f"{type(error).__name__}: {words} {where}" if words else f"{type(error).__name__} {where}"
+
+
+def _check_spaces(name, observation_space, action_space):
+    require(
+        isinstance(action_space, Box) and np.issubdtype(action_space.dtype, np.floating),
+        f"{name}: expected a continuous action space (a Box of floats), received {action_space}; "
+        "SAC as built here has no discrete actions",
+    )
+    require(
+        len(action_space.shape) == 1 and action_space.shape[0] > 0,
+        f"{name}: expected a flat action Box of shape (A,), received shape {action_space.shape}",
+    )
+    require(
+        action_space.is_bounded(),
+        f"{name}: expected an action space bounded on every side, received {action_space}; "
+        "give it bounds, for example with gymnasium.wrappers.RescaleAction",
+    )
+    require(
+        isinstance(observation_space, Box) and len(observation_space.shape) == 1 and observation_space.shape[0] > 0,
+        f"{name}: expected a flat Box observation of shape (O,) or a Dict of such, received {observation_space}; "
+        "images and discrete observations are not supported",
+    )

@@ -1,0 +1,50 @@
+"""Whole episodes under a given way of acting: an agent's, or an exported artefact's."""
+
+import numpy as np
+
+from tfsac.statistics import confidence_interval
+
+
+def rollout(act, env, episodes, seed=0, is_over=None):
+    """Runs episodes on fixed seeds: the same start states for every caller of one seed.
+
+    Args:
+        act: observation [O] -> action [A] in the units that env takes.
+        env: from `make_env`.
+        episodes: how many.
+        seed: of the first episode; each one after it has the next.
+        is_over: asked after every environment step whether to break off; None never does.
+
+    Returns:
+        Returns (undiscounted sums of rewards) and lengths (in steps): two lists, one number an episode. None where it
+        was broken off.
+    """
+    returns, lengths = [], []
+    for episode in range(episodes):
+        observation, _ = env.reset(seed=seed + episode)
+        rewards, over = [], False
+        while not over:
+            observation, reward, terminated, truncated, _ = env.step(act(observation))
+            rewards.append(float(reward))
+            over = terminated or truncated
+            if is_over and is_over():
+                return None
+        returns.append(sum(rewards))
+        lengths.append(len(rewards))
+    return returns, lengths
+
+
+def repeats_starts(env):
+    """Whether the environment obeys its seed: equal seeds, equal first observations."""
+    first, second = (env.reset(seed=0)[0] for _ in range(2))
+    return bool(np.array_equal(first, second))
+
+
+def summary(returns):
+    """Mean, standard deviation and 95 % interval of the mean of a list of returns, as JSON can hold them.
+
+    The interval is None where a single return says nothing of it.
+    """
+    mean, low, high = confidence_interval(returns)
+    std = float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0
+    return {"mean": mean, "std": std, "interval": [low, high] if len(returns) > 1 else None}
