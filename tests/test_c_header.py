@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_policy import expected_actions, random_weights
+from random_policy import deployable, expected_actions, random_policy
 
-from tfsac.c_header import CORTEX_M4, compiled, footprint_cortex_m4, write_policy_header
+from tfsac.deploy import device_kit
+from tfsac.deploy.formats import cortex_m4
+from tfsac.deploy.formats.c_header import CHeader, names
+from tfsac.deploy.formats.format import NotChecked
 from tfsac.errors import UserError
+from tfsac.policy import Policy
 
 KIT = Path(__file__).parent.parent / "export" / "c"
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wdouble-promotion", "-Wconversion"]
@@ -49,23 +53,23 @@ needs_aarch64 = pytest.mark.skipif(
 class Exported:
     """A random policy with its policy.h in a directory."""
 
-    def __init__(self, folder, sizes, seed=0, bounds=None, facts=None):
+    def __init__(self, folder, sizes, seed=0, bounds=None, name=None, **facts):
         rng = np.random.default_rng(seed)
         self.folder = Path(folder)
-        self.weights = random_weights(sizes, seed)
+        self.policy = random_policy(sizes, seed)
         low = rng.uniform(-2, 0.5, sizes[-1])
         self.low, self.high = bounds or (low, low + rng.uniform(0.1, 3, sizes[-1]))
-        self.facts = facts or {}
+        self.name, self.facts = name, facts
         golden = rng.normal(size=[16, sizes[0]]).astype(np.float32)
         golden[0] = np.resize(EXTREMES, sizes[0])
         self.write(golden)
 
     def write(self, golden):
-        vectors = {"observations": golden, "actions": self.expected(golden), "tolerance": 1e-5}
-        write_policy_header(self.folder / "policy.h", self.weights, self.low, self.high, self.facts, vectors)
+        made = deployable(self.policy, self.low, self.high, golden, name=self.name, **self.facts)
+        CHeader().write(self.folder / "policy.h", made)
 
     def expected(self, observations, dtype=np.float64):
-        return expected_actions(self.weights, observations, self.low, self.high, dtype)
+        return expected_actions(self.policy, observations, self.low, self.high, dtype)
 
     def compile(self, *flags, compiler="cc", source=HARNESS, name="harness.c"):
         (self.folder / name).write_text(source)
@@ -88,7 +92,7 @@ class Exported:
     def damage(self, array, value):
         """Overwrites an array's first number."""
         text = (self.folder / "policy.h").read_text()
-        text, count = re.subn(rf"(static const float tfsac_{array}\[.*\n[ {{]*)[^,}}]+", rf"\g<1>{value}", text)
+        text, count = re.subn(rf"(static const float tfsac_policy_{array}\[.*\n[ {{]*)[^,}}]+", rf"\g<1>{value}", text)
         assert count == 1
         (self.folder / "policy.h").write_text(text)
 
@@ -149,7 +153,7 @@ def test_the_loops_vectorise_without_fast_math(large):
     lines = (large.folder / "policy.h").read_text().split("\n")
     vectorised = {lines[int(n) - 1] for n in re.findall(r"policy\.h:(\d+):\d+: optimized: loop vectorized", told)}
     for layer in ("hidden_0", "hidden_1"):
-        assert any(f"{layer}[j] += x * tfsac_{layer}_kernel[i][j]" in line for line in vectorised)
+        assert any(f"{layer}[j] += x * tfsac_policy_{layer}_kernel[i][j]" in line for line in vectorised)
 
 
 @pytest.mark.parametrize("level", ["-O0", "-O3"])
@@ -164,7 +168,9 @@ def test_extreme_observations_give_finite_actions_inside_the_bounds(small, level
 
 def test_bounds_that_float32_lacks_are_rounded_inward(tmp_path):
     policy = Exported(tmp_path, [1, 2, 2], bounds=(np.array([-0.3, 0.1]), np.array([1.7, 0.7])))
-    policy.weights |= {"hidden_0/kernel": np.array([[1, -1]]), "mu/kernel": np.array([[1, 1], [-1, -1]])}
+    (hidden,), mu, log_std = policy.policy
+    hidden = hidden._replace(kernel=np.array([[1, -1]], np.float32))
+    policy.policy = Policy((hidden,), mu._replace(kernel=np.array([[1, 1], [-1, -1]], np.float32)), log_std)
     policy.write(np.zeros([1, 1], np.float32))
     actions = policy.act(policy.compile("-std=c99"), [[1e6], [-1e6]]).astype(np.float64)
     assert np.all(actions >= policy.low) and np.all(actions <= policy.high)
@@ -176,9 +182,12 @@ def test_weights_arrive_bit_by_bit(tmp_path):
     kernel = np.random.default_rng(0).integers(0, 2**32, [100, 50], np.uint32).view(np.float32)
     kernel = np.where(np.abs(kernel) < 1e20, kernel, np.float32(1))  # NaN and what could overflow is refused
     kernel[0, :6] = -0.0, 0.0, 1.0, 1e-45, -1.17549435e-38, 123456792.0
-    policy.weights["hidden_0/kernel"] = kernel
+    (hidden,), mu, log_std = policy.policy
+    policy.policy = Policy((hidden._replace(kernel=kernel),), mu, log_std)
     policy.write(np.zeros([1, 100], np.float32))
-    source = HARNESS.replace("{\n    float", "{\n    fwrite(tfsac_hidden_0_kernel, 4, 5000, stdout);\n    float", 1)
+    source = HARNESS.replace(
+        "{\n    float", "{\n    fwrite(tfsac_policy_hidden_0_kernel, 4, 5000, stdout);\n    float", 1
+    )
     program = policy.compile("-std=c99", source=source)
     raw = subprocess.run([program], input=b"", capture_output=True).stdout
     assert raw == kernel.tobytes()
@@ -196,37 +205,108 @@ def test_cpp_takes_it_too(small):
     small.act(small.compile("-std=c++11", compiler="g++", name="harness.cpp"), [[1, 2, 3]])
 
 
+TWO = """
+#define REACHER_GOLDEN
+#define SWING_GOLDEN
+#include "reacher/policy.h"
+#include "swing/policy.h"
+#include "reacher/policy.h" /* again, as another header might */
+#include <stdio.h>
+int main(void)
+{
+    const float observation[REACHER_OBSERVATION_DIM > SWING_OBSERVATION_DIM ? REACHER_OBSERVATION_DIM
+                                                                            : SWING_OBSERVATION_DIM] = {1.0f, -2.0f};
+    float reacher[REACHER_ACTION_DIM], swing[SWING_ACTION_DIM];
+    reacher_act(observation, reacher);
+    swing_act(observation, swing);
+    fwrite(reacher, sizeof reacher, 1, stdout);
+    fwrite(swing, sizeof swing, 1, stdout);
+    return reacher_selftest() + swing_selftest();
+}
+"""
+COMPILERS = [
+    ("cc", "-std=c99", "two.c"),
+    pytest.param("g++", "-std=c++11", "two.cpp", marks=pytest.mark.skipif(not shutil.which("g++"), reason="no g++")),
+]
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two policies of different sizes, each with a policy.h, in folders reacher/ and swing/."""
+    policies = {}
+    for seed, (name, sizes) in enumerate({"reacher": [3, 8, 2], "swing": [2, 4, 4, 1]}.items()):
+        (tmp_path / name).mkdir()
+        policies[name] = Exported(tmp_path / name, sizes, seed, name=name)
+    return policies
+
+
+@pytest.mark.parametrize("compiler, standard, source", COMPILERS)
+def test_two_policies_in_one_file_give_their_own_answers(tmp_path, two, compiler, standard, source):
+    (tmp_path / source).write_text(TWO)
+    run(compiler, *WARNINGS, standard, tmp_path / source, "-o", tmp_path / "two", "-lm")
+    answers = np.frombuffer(run(tmp_path / "two"), np.float32)
+    expected = [two["reacher"].expected(np.array([1, -2, 0])), two["swing"].expected(np.array([1, -2]))]
+    np.testing.assert_allclose(answers, np.concatenate(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("compiler, standard, source", COMPILERS)
+@pytest.mark.parametrize("name", [None, "arm"])
+def test_a_second_policy_under_the_same_name_is_no_silent_skip(tmp_path, name, compiler, standard, source):
+    """It used to be left out, and both calls were answered by the first."""
+    for seed, folder in enumerate(("first", "second")):
+        (tmp_path / folder).mkdir()
+        Exported(tmp_path / folder, [3, 8, 2], seed, name=name)
+    both = '#include "first/policy.h"\n#include "second/policy.h"\nint main(void) { return 0; }\n'
+    (tmp_path / source).write_text(both)
+    with pytest.raises(AssertionError, match="another policy.h with these names is included already.*--name"):
+        run(compiler, standard, tmp_path / source, "-o", tmp_path / "two", "-lm")
+    twice = both.replace("second/", "first/")
+    (tmp_path / source).write_text(twice)
+    run(compiler, standard, tmp_path / source, "-o", tmp_path / "two", "-lm")
+
+
+def test_nothing_in_a_named_header_bears_another_name(two):
+    text = (two["reacher"].folder / "policy.h").read_text()
+    assert not re.search("tfsac_|TFSAC_", text)
+
+
+def test_the_kit_beside_a_named_header_calls_it_by_its_name(two):
+    policy = two["reacher"]
+    device_kit.copy_to(policy.folder, "reacher")
+    assert policy.make("check").stdout.startswith("passed: 16 golden vectors, 0 failures")
+    assert policy.make("build/run_header").returncode == 0
+    done = pipe("1 -2 0\n", policy.folder / "c" / "build" / "run_header")
+    np.testing.assert_allclose(np.array(done.stdout.split(), float), policy.expected(np.array([1, -2, 0])), atol=1e-5)
+    assert "reacher_act" in (policy.folder / "README.md").read_text()
+    if shutil.which("arm-none-eabi-gcc"):
+        assert policy.make("cortex_m4").returncode == 0
+        assert cortex_m4.footprint(policy.folder)["flash"] > 0
+
+
+@pytest.mark.parametrize("name", ["Reacher", "2reacher", "my-arm", "", "tfsac", "tfsac_policy", "a b", "é"])
+def test_a_name_that_c_cannot_take_is_refused(name):
+    with pytest.raises(UserError, match=f"--name={name}: expected a word of lower-case letters"):
+        names(name)
+
+
 @settings(max_examples=10, deadline=None)
-@given(st.dictionaries(st.text(max_size=20), st.text(max_size=60), max_size=30))
-def test_no_fact_can_end_the_comment(tmp_path_factory, facts):
+@given(st.lists(st.text(max_size=60), max_size=9))
+def test_no_fact_can_end_the_comment(tmp_path_factory, names):
     nasty = ["*/ int broken", "/* again", "*/*/*", "a\nb */ c\n", "trigraph ??/", "back\\", "\u202e", "\0\x1b[1m", "µ"]
-    facts = facts | {f"{text} {i}": text for i, text in enumerate(nasty)}
-    policy = Exported(tmp_path_factory.mktemp("facts"), [1, 1, 1], facts=facts)
+    words = [*nasty, *names]
+    facts = {"observation": {"names": words, "units": words}, "environment": {"id": "*/ int broken"}}
+    policy = Exported(tmp_path_factory.mktemp("facts"), [1, 1, 1], **facts)
     policy.compile("-std=c99", "-fsyntax-only")
     header = (policy.folder / "policy.h").read_bytes()
     assert header.index(b"*/") == header.index(b" */\n#ifndef") + 1
 
 
 def test_facts_are_told(tmp_path):
-    Exported(tmp_path, [1, 2, 1], facts={"action": "torque [N m]", "gin": "a.b = 1\nc.d = 2"})
+    action = {"names": ["torque"], "units": ["N m"]}
+    Exported(tmp_path, [1, 2, 1], action=action, environment={"id": "mine:Swing-v0"})
     header = (tmp_path / "policy.h").read_text()
     assert " * layers: 1 -> 2 -> 1\n * parameters: 7 float32; 4 multiply-adds an action\n" in header
-    assert " * action: torque [N m]\n * gin: a.b = 1\n *     c.d = 2\n" in header
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf, 1e34])
-def test_weights_that_could_overflow_are_refused(tmp_path, small, value):
-    weights = {name: x.copy() for name, x in small.weights.items()}
-    weights["hidden_1/kernel"][0, 0] = value
-    with pytest.raises(UserError, match="hidden_1 holds NaN, infinity or weights that could overflow"):
-        write_policy_header(tmp_path / "policy.h", weights, small.low, small.high, {}, {})
-    assert not list(tmp_path.iterdir())
-
-
-def test_golden_vectors_of_wrong_shape_are_refused(tmp_path, small):
-    golden = {"observations": np.zeros([5, 4]), "actions": np.zeros([5, 2]), "tolerance": 1e-5}
-    with pytest.raises(UserError, match=r"golden vectors: expected \[N, 3\] and \[N, 2\], received \(5, 4\)"):
-        write_policy_header(tmp_path / "policy.h", small.weights, small.low, small.high, {}, golden)
+    assert " * environment: mine:Swing-v0\n" in header and " * action: torque [N m]\n" in header
 
 
 def test_run_header_speaks_the_runners_protocol(small):
@@ -237,6 +317,8 @@ def test_run_header_speaks_the_runners_protocol(small):
     actions = np.array([line.split() for line in done.stdout.splitlines()], np.float32)
     expected = small.expected(np.array([[1, 2, 3], [0.5, -0.25, 1e-3], [4, 0, 0]], np.float32))
     assert np.allclose(actions, expected, rtol=0, atol=1e-5)
+
+    assert pipe("\ufeff1 2 3\n", program).stdout == done.stdout.splitlines(keepends=True)[0]
 
     done = pipe("1 2\n1 2 nan\n\n1 2 3\n1 2 -inf\n1 1e39 3\n1 2 x\n1 2 3 4\n1 2 3,\n1 2 " + 999 * "3", program)
     assert done.returncode == 1
@@ -289,7 +371,7 @@ def test_cortex_m4_under_emulation_passes_the_golden_vectors(tmp_path, sizes):
     done = policy.make("check_cortex_m4")
     assert done.returncode == 0, done.stderr
     said = re.search(r"passed: 16 golden vectors, 0 failures, stack (\d+) bytes", done.stdout + done.stderr)
-    footprint = footprint_cortex_m4(tmp_path)
+    footprint = cortex_m4.footprint(tmp_path)
     assert footprint["stack"] - 64 <= int(said[1]) <= footprint["stack"]
     policy.damage("mu_bias", "0.5f")
     done = policy.make("check_cortex_m4")
@@ -298,13 +380,13 @@ def test_cortex_m4_under_emulation_passes_the_golden_vectors(tmp_path, sizes):
 
 @pytest.mark.skipif(not shutil.which("arm-none-eabi-gcc"), reason="no arm-none-eabi-gcc")
 def test_footprint_on_cortex_m4(large):
-    footprint = footprint_cortex_m4(large.folder)
+    footprint = cortex_m4.footprint(large.folder)
     assert 0 < footprint["flash"] - 4 * (10 * 256 + 256 + 256 * 256 + 256 + 256 * 2 + 2) < 6_000
     assert footprint["ram"] < 256
     # The compiler's own word on the forward pass; the library's tanhf comes on top.
     source = '#include "policy.h"\nvoid act(const float *x, float *y) { tfsac_policy_act(x, y); }\n'
     (large.folder / "act.c").write_text(source)
-    flags = [*CORTEX_M4, "-fstack-usage", "-c", "act.c", "-o", "act.o"]
+    flags = [*cortex_m4.FLAGS, "-fstack-usage", "-c", "act.c", "-o", "act.o"]
     subprocess.run(["arm-none-eabi-gcc", *flags], cwd=large.folder, check=True)
     own = sum(int(line.split("\t")[1]) for line in (large.folder / "act.su").read_text().splitlines())
     assert own < footprint["stack"] < own + 128
@@ -312,15 +394,16 @@ def test_footprint_on_cortex_m4(large):
 
 def test_without_compilers_nothing_is_compiled(small, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert footprint_cortex_m4(small.folder) is None
-    assert compiled(small.folder) is None
+    assert cortex_m4.footprint(small.folder) is None
+    with pytest.raises(NotChecked, match="no C compiler here"):
+        CHeader().load(small.folder / "policy.h")
 
 
 def test_compiled_policies_are_functions(small, large, tmp_path):
     """Several at once, each with its own answers, after the files that they came from are gone."""
     wrong = Exported(tmp_path, [3, 8, 8, 2], seed=1)
     wrong.damage("mu_bias", "0.5f")
-    acts = [compiled(policy.folder) for policy in (small, large, wrong)]
+    acts = [CHeader().load(policy.folder / "policy.h") for policy in (small, large, wrong)]
     assert [act.selftest() > 0 for act in acts] == [False, False, True]
     for policy, act, size in zip((small, large), acts, (3, 10), strict=False):
         observations = np.random.default_rng(3).normal(size=[20, size])

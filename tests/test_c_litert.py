@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from random_policy import expected_actions, random_weights
+from random_policy import deployable, expected_actions, random_policy
 
-from tfsac.tflite import KINDS, convert
+from tfsac.deploy.formats.tflite import KINDS, convert
 
 KIT = Path(__file__).parent.parent / "export" / "c"
 LOW, HIGH = np.array([-1, -0.3]), np.array([1, 1.7])
@@ -26,10 +26,10 @@ def folder(tmp_path_factory):
     command = ["make", "-s", "-C", folder / "c", f"PYTHON={sys.executable}", "build/run_litert"]
     made = subprocess.run(command, capture_output=True, text=True)
     assert made.returncode == 0, made.stderr
-    weights = random_weights([5, 16, 16, 2], seed=0)
+    states = np.random.default_rng(0).normal(size=[200, 5])
+    made = deployable(random_policy([5, 16, 16, 2], seed=0), LOW, HIGH, states)
     for kind in KINDS:
-        calibration = np.random.default_rng(0).normal(size=[200, 5])
-        (folder / f"{kind}.tflite").write_bytes(convert(weights, LOW, HIGH, kind, calibration))
+        (folder / f"{kind}.tflite").write_bytes(convert(made, kind))
     return folder
 
 
@@ -58,7 +58,7 @@ def test_answers_as_the_interpreter_does(folder, kind):
         interpreter.invoke()
         assert np.allclose(action, interpreter.get_tensor(target["index"])[0], rtol=0, atol=1e-6)
     if kind == "float32":
-        expected = expected_actions(random_weights([5, 16, 16, 2], seed=0), observations, LOW, HIGH)
+        expected = expected_actions(random_policy([5, 16, 16, 2], seed=0), observations, LOW, HIGH)
         assert (np.abs(actions - expected) / (HIGH - LOW)).max() <= 1e-5
 
 

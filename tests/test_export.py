@@ -1,19 +1,29 @@
-"""The export command: a complete directory or none, and a report that tells the truth."""
+"""The export: a complete directory or none, and a report that tells the truth."""
 
 import hashlib
 import json
+import math
 import subprocess
 import sys
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.spaces import Box
+from random_policy import random_policy
+from runs import bindings, run_here
 
-from tfsac import artefact, config, export, ladder, train
-from tfsac.device_kit import run_policy
+from tfsac import evaluate
+from tfsac.data.envs import EnvSettings, make_env
+from tfsac.data.rollout import rollout
+from tfsac.deploy import artefact, facts, ladder, pipeline, report
+from tfsac.deploy.device_kit import run_policy
+from tfsac.deploy.formats.format import Format, guard_limit, round_inward
 from tfsac.errors import UserError
-from tfsac.evaluate import load
-from tfsac.rollout import rollout
-from tfsac.sac import SAC
+from tfsac.export import export_run
+from tfsac.statistics import confidence_interval
+
+TFLITE = [form.file for form in pipeline.FORMATS if form.file.endswith(".tflite")]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -26,73 +36,95 @@ def few_timed_calls():
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A short run of Pendulum with tiny networks."""
-    logdir = tmp_path_factory.mktemp("run")
-    bindings = {
-        "train.total_steps": 300, "train.start_steps": 100, "train.batch_size": 8, "train.eval_episodes": 1,
-        "SAC.policy_hidden_units": (16, 16), "SAC.critic_hidden_units": (8,), "SAC.observation_scale": (4.0, 0.3, 0.1),
-    }  # fmt: skip
-    settings = config.resolve(bindings, {"train": train.train, "SAC": SAC})
-    train.train(str(logdir), False, None, settings, **settings["train"])
-    return logdir
+def env():
+    return make_env("Pendulum-v1", unit_actions=False)
 
 
 @pytest.fixture(scope="module")
-def out(run, tmp_path_factory):
+def policy():
+    return random_policy([3, 16, 16, 1], seed=0)
+
+
+@pytest.fixture(scope="module")
+def states(env):
+    """What a run's replay would hold, [N, O]."""
+    rng, seen = np.random.default_rng(0), []
+
+    def act(observation):
+        seen.append(observation)
+        return rng.uniform(-2, 2, 1).astype(np.float32)
+
+    rollout(act, env, 2)
+    return np.array(seen)
+
+
+def export(policy, states, env, out, settings=None, **options):
+    training = {"steps": 300, "gin": "train.total_steps = 300\n"}
+    return pipeline.export(policy, states, env, settings, training, out, **{"episodes": 2, **options})
+
+
+@pytest.fixture(scope="module")
+def out(policy, states, env, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "pendulum"
-    assert export.export(run, path, episodes=4)["passed"]
+    assert export(policy, states, env, path, EnvSettings("Pendulum-v1"), episodes=4)["passed"] is True
     return path
 
 
 @pytest.fixture(scope="module")
-def report(out):
+def written(out):
     return json.loads((out / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def reference(policy, states, env):
+    made = pipeline.prepare(policy, states[:50], env, EnvSettings("Pendulum-v1"), {})
+    return ladder.make_reference(made, env, 3)
 
 
 def test_every_artefact_and_the_kit_are_there(out):
     names = {path.name for path in out.iterdir()}
-    assert {*export.FILES, "saved_model", "policy.h", "report.json", "report.md", "report.png"} <= names
+    assert {*(form.file for form in pipeline.FORMATS), "report.json", "report.md", "report.png"} <= names
     assert {"run_policy.py", "requirements.txt", "README.md", "c"} <= names
 
 
-@pytest.mark.parametrize("name", export.FILES)
-def test_every_file_describes_itself_and_the_report_names_its_sum(name, out, report):
+@pytest.mark.parametrize("name", TFLITE)
+def test_every_file_describes_itself_and_the_report_names_its_sum(name, out, written):
     content = (out / name).read_bytes()
-    assert report["artefacts"][name]["sha256"] == hashlib.sha256(content).hexdigest()
-    facts = run_policy.Policy(out / name).facts
-    assert facts["environment"]["id"] == "Pendulum-v1" and facts["environment"]["control_rate_hz"] == 20
-    assert facts["observation"]["names"] == ["cos(theta)", "sin(theta)", "theta_dot"]
-    assert facts["action"] | {"low": [-2.0], "high": [2.0]} == facts["action"]
-    assert "train.total_steps = 300" in facts["training"]["gin"]
-    assert facts["return"]["episodes"] == 4
+    assert written["artefacts"][name]["sha256"] == hashlib.sha256(content).hexdigest()
+    said = run_policy.Policy(out / name).facts
+    assert said["environment"]["id"] == "Pendulum-v1" and said["environment"]["control_rate_hz"] == 20
+    assert said["observation"]["names"] == ["cos(theta)", "sin(theta)", "theta_dot"]
+    assert said["action"] | {"low": [-2.0], "high": [2.0]} == said["action"]
+    assert "train.total_steps = 300" in said["training"]["gin"]
+    assert said["return"]["episodes"] == 4
     error, tolerance = run_policy.selftest(run_policy.Policy(out / name))
     assert error <= tolerance
 
 
-def test_the_float_file_is_as_small_as_promised(out, report):
-    entry = report["artefacts"]["policy.tflite"]
+def test_the_float_file_is_as_small_as_promised(written):
+    entry = written["artefacts"]["policy.tflite"]
     metadata = entry["bytes"] - entry["bytes_without_metadata"]
-    assert entry["bytes"] <= 1.05 * (4 * report["parameters"] + metadata + 6000)
-    assert report["parameters"] == 3 * 16 + 16 + 16 * 16 + 16 + 16 + 1
-    assert report["multiply_adds"] == 3 * 16 + 16 * 16 + 16
+    assert entry["bytes"] <= 1.05 * (4 * written["parameters"] + metadata + 6000)
+    assert written["parameters"] == 3 * 16 + 16 + 16 * 16 + 16 + 16 + 1
+    assert written["multiply_adds"] == 3 * 16 + 16 * 16 + 16
 
 
-def test_evaluate_runs_artefacts_to_the_return_of_the_run(run, out, report):
-    expected = rollout(*load(str(run), None), 4)[0]
-    for name in ("policy.tflite", "saved_model"):
-        act, env = load(None, str(out / name))
-        np.testing.assert_allclose(rollout(act, env, 4)[0], expected, rtol=1e-4)
-        assert report["artefacts"][name]["return"]["mean"] == pytest.approx(np.mean(expected), rel=1e-4)
+@pytest.mark.parametrize("name", ["policy.tflite", "saved_model"])
+def test_an_artefact_acts_to_the_return_of_the_policy(name, policy, env, out, written):
+    expected = rollout(lambda observation: 2 * policy.deterministic(observation), env, 4)[0]
+    act, said = artefact.load(out / name)
+    assert facts.environment(said, name) == EnvSettings("Pendulum-v1")
+    np.testing.assert_allclose(rollout(act, env, 4)[0], expected, rtol=1e-4)
+    assert written["artefacts"][name]["return"]["mean"] == pytest.approx(np.mean(expected), rel=1e-4)
 
 
-def test_the_runner_in_the_exported_directory_reaches_the_same_return(out, report):
+def test_the_runner_in_the_exported_directory_reaches_the_same_return(out, written):
     done = subprocess.run(
         [sys.executable, "run_policy.py", "policy.tflite", "--env=Pendulum-v1", "--episodes=4"],
         cwd=out, capture_output=True, text=True, check=True,
     )  # fmt: skip
     found = float(done.stdout.split()[1].rstrip(","))
-    assert found == pytest.approx(report["artefacts"]["policy.tflite"]["return"]["mean"], rel=1e-4)
+    assert found == pytest.approx(written["artefacts"]["policy.tflite"]["return"]["mean"], rel=1e-4)
 
 
 def test_the_sampling_file_is_no_policy_to_evaluate(out):
@@ -111,44 +143,313 @@ def test_evaluate_refuses_what_is_no_artefact(content, tmp_path):
         artefact.load(tmp_path)
 
 
-def test_a_run_without_checkpoint_leaves_nothing(tmp_path):
-    with pytest.raises(UserError, match="no checkpoint"):
-        export.export(tmp_path / "none", tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_directory_of_someone_elses_is_left_alone(run, tmp_path):
-    (tmp_path / "mine").write_text("precious")
-    with pytest.raises(UserError, match="is no export"):
-        export.export(run, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-
-
-def test_an_export_that_fails_half_way_leaves_nothing(run, tmp_path, monkeypatch):
+def test_an_export_that_fails_half_way_leaves_nothing(policy, states, env, tmp_path, monkeypatch):
     def fails(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(export, "_tflite", fails)  # by then the SavedModel has been written
+    monkeypatch.setattr(pipeline.FORMATS[1], "write", fails, raising=False)  # by then the SavedModel has been written
     with pytest.raises(OSError, match="disk full"):
-        export.export(run, tmp_path / "out", episodes=2)
+        export(policy, states, env, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_policy_that_is_off_fails_the_ladder(run):
+def test_what_no_format_knows_is_refused(policy, states, env, tmp_path):
+    class Recurrent(type(policy)):
+        """May hold more than the formats write."""
+
+    with pytest.raises(UserError, match="expected a tfsac.policy.Policy, received Recurrent"):
+        export(Recurrent(*policy), states, env, tmp_path / "out")
+
+
+def guarded(reference):
+    """The trained policy behind the guard that every file has."""
+    return lambda x: reference.deterministic.act(np.nan_to_num(x).clip(-1e6, 1e6))
+
+
+def test_a_policy_that_is_off_fails_the_ladder(reference):
     """The checks can fail: a file whose actions are wrong by a thousandth of the span does."""
-    restored = export.checkpoint.restore(run / "checkpoints")
-    env = export.make_env("Pendulum-v1", unit_actions=False)
-    reference = ladder.make_reference(restored.policy_weights, export._states(restored)[:50], env, 3)
-    good = ladder.measure(reference.act, reference)
-    assert all(ladder.check("float32", good, reference).values())
-    off = ladder.measure(lambda x: np.clip(reference.act(x) + 4e-3, -2, 2), reference)
-    assert not ladder.check("float32", off, reference)["action error"]
-    outside = ladder.measure(lambda x: reference.act(x) * 2, reference)
-    assert not ladder.check("int8", outside, reference)["finite and inside the bounds"]
+    act = guarded(reference)
+    exact = pipeline.FORMATS[1]
+    assert all(ladder.check(exact, ladder.measure(act, reference), reference).values())
+    off = ladder.measure(lambda x: np.clip(act(x) + 4e-3, -2, 2), reference)
+    assert not ladder.check(exact, off, reference)["action error"]
+    outside = ladder.measure(lambda x: act(x) * 2, reference)
+    assert not ladder.check(exact, outside, reference)["finite and inside the bounds"]
 
 
-def test_paired_difference_by_hand():
-    # Differences 1, 2, 3: mean 2, standard deviation 1, half width 1.96 / sqrt(3).
-    found = ladder.paired_difference([2, 4, 6], [1, 2, 3])
-    assert found["mean"] == 2
-    assert found["high"] - found["mean"] == pytest.approx(1.96 / 3**0.5)
+def test_a_format_is_one_object(policy, states, env, tmp_path, monkeypatch):
+    """Another format needs no other file changed: the pipeline, the ladder and the report take it as it is."""
+
+    class Numbers(Format):
+        file, purpose, oldest_runtime = "policy.npz", "a toy", "numpy"
+
+        def write(self, path, deployable):
+            np.savez(path, **deployable.policy.arrays(), low=deployable.low, high=deployable.high)
+
+        def load(self, path):
+            arrays = dict(np.load(path, allow_pickle=False))
+            low, high = arrays.pop("low"), arrays.pop("high")
+            restored = type(policy).from_arrays(arrays)
+
+            def act(observation):
+                known = np.clip(np.nan_to_num(observation, nan=0), -1e6, 1e6)
+                return np.clip(restored.deterministic(known) * (high - low) / 2, low, high)
+
+            return act
+
+        def describe(self, entry):
+            return ["a note of its own"]
+
+    monkeypatch.setattr(pipeline, "FORMATS", (Numbers(),))
+    result = export(policy, states, env, tmp_path / "out")
+    assert result["passed"] and result["artefacts"]["policy.npz"]["verdict"] == "passed"
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| `policy.npz` | a toy | numpy |" in text and "- a note of its own" in text
+
+
+def test_a_header_that_no_compiler_checked_has_not_passed(policy, states, env, tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "FORMATS", pipeline.FORMATS[-1:])
+    monkeypatch.setenv("PATH", "")
+    result = export(policy, states, env, tmp_path / "out")
+    assert result["passed"] is None and result["artefacts"]["policy.h"]["verdict"] == "not checked"
+    assert report.summary(result).endswith("| not checked: no C compiler here |")
+    assert "passed where checked, but not all files were" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_confidence_intervals_are_students():
+    # t(0.975) is 4.303 for 2 degrees of freedom and 12.706 for 1; by hand 2 -/+ 4.303 / sqrt(3) and 1 -/+ 12.706.
+    mean, low, high = confidence_interval([1, 2, 3])
+    assert mean == 2 and high - mean == mean - low == pytest.approx(4.30265 / 3**0.5, rel=1e-5)
+    assert confidence_interval([0, 2]) == pytest.approx((1, 1 - 12.7062, 1 + 12.7062), rel=1e-5)
+    assert confidence_interval([7]) == (7, -math.inf, math.inf)
+
+
+def test_importing_what_exports_changes_nothing_and_needs_no_tensorflow():
+    script = """
+import sys, matplotlib
+import tfsac.deploy.pipeline, tfsac.deploy.report, tfsac.export
+assert matplotlib.get_backend(auto_select=False) is None and "matplotlib.pyplot" not in sys.modules
+assert "tensorflow" not in sys.modules and "keras" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+class Task(gym.Env):
+    """Whoever chooses the mean of the two hidden numbers loses nothing; an episode is 20 steps long.
+
+    Args:
+        scale: of the observations of the hidden numbers.
+        low, high: bounds of the action.
+        seeded: whether a reset obeys its seed.
+        chaotic: whether the hidden numbers follow from each other and the action, so that any rounding grows.
+    """
+
+    def __init__(self, scale=1.0, low=(-1.0,), high=(1.0,), dtype=np.float32, seeded=True, chaotic=False):
+        self.observation_space = Box(-np.inf, np.inf, [2], np.float32)
+        self.action_space = Box(np.array(low, dtype), np.array(high, dtype), dtype=dtype)
+        self.scale, self.seeded, self.chaotic = scale, seeded, chaotic
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed if self.seeded else None)
+        self.steps, self.hidden = 0, self.np_random.uniform(-1, 1, 2)
+        return self.observe(), {}
+
+    def step(self, action):
+        reward = -float((np.mean(action) - self.hidden.mean()) ** 2)
+        if self.chaotic:
+            self.hidden = 1 - 2 * np.clip(self.hidden + 0.01 * action[0], -1, 1) ** 2
+        else:
+            self.hidden = self.np_random.uniform(-1, 1, 2)
+        self.steps += 1
+        return self.observe(), reward, False, self.steps == 20, {}
+
+    def observe(self):
+        return (self.scale * self.hidden).astype(np.float32)
+
+
+def replay(scale=1.0):
+    return (scale * np.random.default_rng(0).uniform(-1, 1, [500, 2])).astype(np.float32)
+
+
+def formats(*files):
+    return tuple(form for form in pipeline.FORMATS if form.file in files)
+
+
+def failed(result):
+    return {
+        (name, check) for name, x in result["artefacts"].items() for check, passed in x["checks"].items() if not passed
+    }
+
+
+def test_observations_beyond_a_million_are_exported_as_they_were_trained(tmp_path, monkeypatch):
+    """Encoder counts: all files but int8 used to clip them, and so did what they were compared with."""
+    scale = 3e7
+    policy = random_policy([2, 16, 1], seed=3).scaled_input([1 / scale] * 2)
+    monkeypatch.setattr(
+        pipeline, "FORMATS", formats("policy.tflite", "policy_float16.tflite", "policy_int8.tflite", "policy.h")
+    )
+    env = Task(scale)
+    result = export(policy, replay(scale), env, tmp_path / "out", episodes=4)
+    assert not failed(result)
+    assert result["guard_limit"] == 1e11 and "count up to 1e+11" in (tmp_path / "out" / "report.md").read_text()
+    trained = np.mean(rollout(policy.deterministic, env, 4)[0])
+    assert result["policy_return"]["mean"] == pytest.approx(trained, rel=1e-6)
+    for name in ("policy.tflite", "policy_float16.tflite", "policy.h"):
+        assert result["artefacts"][name]["return"]["mean"] == pytest.approx(trained, rel=1e-3)
+
+
+def test_what_the_guard_changes_on_states_of_the_replay_is_a_failed_check(tmp_path):
+    scale = 3e7
+    policy = random_policy([2, 16, 1], seed=3).scaled_input([1 / scale] * 2)
+    made = pipeline.prepare(policy, replay(scale), Task(scale), None, {})
+    reference = ladder.make_reference(made, Task(scale), 3)
+    for form in formats("policy.tflite", "policy.h"):
+        form.write(tmp_path / form.file, made._replace(limit=1e6))
+        found = ladder.check(form, ladder.measure(form.load(tmp_path / form.file), reference), reference)
+        assert not found["action error"]
+
+
+def test_weights_that_could_overflow_are_refused():
+    policy = random_policy([2, 8, 1], seed=0)
+    guard_limit(policy, replay())
+    for value in (np.nan, np.inf, 1e34):
+        policy.mu.kernel[3, 0] = value
+        with pytest.raises(UserError, match="layer 1 of the policy holds NaN, infinity or weights that could overflow"):
+            guard_limit(policy, replay())
+
+
+def test_rounding_that_grows_in_an_episode_is_no_fault(tmp_path, monkeypatch):
+    """As where contacts multiply it: the actions agree, the episodes do not, and neither is the better one."""
+    monkeypatch.setattr(pipeline, "FORMATS", formats("policy_float16.tflite", "policy.h"))
+    env = Task(chaotic=True)
+    result = export(random_policy([2, 16, 1], seed=3), replay(), env, tmp_path / "out", episodes=20)
+    assert not failed(result)
+    half = result["artefacts"]["policy_float16.tflite"]
+    assert half["error"]["max"] < 0.2 and half["return_difference"]["high"] - half["return_difference"]["low"] > 0.02
+
+
+def test_an_environment_that_ignores_its_seed_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "FORMATS", formats("policy.h"))
+    result = export(random_policy([2, 16, 1], seed=3), replay(), Task(seeded=False), tmp_path / "out", episodes=20)
+    assert result["repeats_starts"] is False and not failed(result)
+    assert "**This environment ignores its seed**" in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "low, high, passed",
+    [
+        (-88, 26, True),  # a HalfCheetah's policy.h: no difference that 20 episodes could tell
+        (-103, -10, True),  # its float16: worse, by less than 1 % of 4,278
+        (-300, -40, True),
+        (-300, -43, False),
+        (10, 20, True),
+    ],
+)
+def test_the_return_fails_where_the_whole_interval_lies_below_the_allowed_loss(reference, low, high, passed):
+    measured = ladder.measure(guarded(reference), reference)
+    measured["return_difference"] = {"mean": (low + high) / 2, "low": low, "high": high}
+    found = ladder.check(pipeline.FORMATS[1], measured, reference._replace(worth=4278))
+    assert found["return"] is passed
+
+
+def test_the_returns_worth_does_not_change_with_a_constant_in_the_reward(policy, states, env):
+    made = pipeline.prepare(policy, states, env, None, {})
+    plain = ladder.make_reference(made, env, 3)
+    better = ladder.make_reference(made, gym.wrappers.TransformReward(env, lambda reward: reward + 8), 3)
+    assert plain.worth == pytest.approx(better.worth, rel=1e-6)
+    assert np.mean(better.deterministic.returns) == pytest.approx(np.mean(plain.deterministic.returns) + 200 * 8)
+
+
+def test_bounds_that_float32_lacks_are_kept_by_every_file(tmp_path):
+    low, high = np.array([-0.001, -0.8, 0.3, -1e-9, 0.25]), np.array([0.001, 0.8, 0.7, 1e9, 0.25])
+    policy = random_policy([2, 2, 5], seed=0)
+    policy.hidden[0].kernel[:] = [[1, -1], [0, 0]]
+    policy.mu.kernel[:] = [[100] * 5, [-100] * 5]  # it saturates, on either side
+    made = pipeline.prepare(policy, replay(), Task(low=low, high=high, dtype=np.float64), None, {})
+    assert np.all(made.low >= low) and np.all(made.high <= high)
+    for form in pipeline.FORMATS:
+        form.write(tmp_path / form.file, made)
+        act = form.load(tmp_path / form.file)
+        noise = [np.zeros(5, np.float32)] if form.samples else []
+        actions = np.array([act(x, *noise) for x in replay()], np.float64)
+        assert np.all(actions >= low) and np.all(actions <= high), form.file
+        assert np.all(actions[:, 4] == 0.25), form.file
+        ends = np.concatenate([actions.max(axis=0) - high, actions.min(axis=0) - low]) / np.tile(high - low + 1e-9, 2)
+        assert np.abs(ends).max() < (1e-2 if "int8" in form.file else 1e-4)  # int8 knows tanh up to 127 / 128
+
+
+@pytest.mark.parametrize("bound", [0.1, 0.8, -0.3, 1e-3, 1 / 3])
+def test_bounds_are_rounded_inward_and_one_that_is_a_point_stays_one(bound):
+    low, high = round_inward([bound, bound], [bound, bound + 1])
+    assert low.dtype == high.dtype == np.float32
+    assert low[0] == high[0] == np.float32(bound)
+    assert float(low[1]) >= bound and float(high[1]) <= bound + 1
+    assert float(np.nextafter(low[1], np.float32(-9))) < bound
+    assert float(np.nextafter(high[1], np.float32(9))) > bound + 1
+
+
+def test_an_action_that_is_a_constant_has_no_error_and_the_report_is_json(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "FORMATS", formats("policy.tflite", "policy.h"))
+    env = Task(low=(-1.0, 0.1), high=(1.0, 0.1), dtype=np.float64)
+    result = export(random_policy([2, 8, 2], seed=0), replay(), env, tmp_path / "out")
+    assert not failed(result)
+
+    def refused(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    written = json.loads((tmp_path / "out" / "report.json").read_text(), parse_constant=refused)
+    assert written["artefacts"]["policy.h"]["error"]["max"] < 1e-4
+    assert run_policy.selftest(run_policy.Policy(tmp_path / "out" / "policy.tflite"))[0] < 1e-6
+
+
+def test_a_file_that_answers_nan_fails_and_the_report_is_json_all_the_same(tmp_path, monkeypatch):
+    class Broken(Format):
+        file = "broken"
+
+        def write(self, path, deployable):
+            path.write_text("")
+
+        def load(self, path):
+            return lambda observation: np.full(1, np.nan)
+
+    monkeypatch.setattr(pipeline, "FORMATS", (Broken(),))
+    result = export(random_policy([2, 8, 1], seed=0), replay(), Task(), tmp_path / "out")
+    assert result["passed"] is False
+    assert failed(result) == {("broken", check) for check in ("finite and inside the bounds", "action error", "return")}
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["artefacts"]["broken"]["error"]["max"] is None
+    assert "not finite" in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("value", [np.inf, np.float32(1), object()])
+def test_settings_that_json_cannot_hold_are_refused(value):
+    settings = EnvSettings("Mine-v0", {"gain": value})
+    with pytest.raises(UserError, match="expected settings of the environment that JSON can hold"):
+        pipeline.prepare(random_policy([2, 8, 1], seed=0), replay(), Task(), settings, {})
+
+
+def test_a_runs_policy_is_exported_and_evaluated_to_the_same_return(tmp_path, monkeypatch):
+    """Of a module of the user's, with arguments: both files keep them, and evaluate needs the module said again."""
+    monkeypatch.setattr(pipeline, "FORMATS", formats("policy.tflite", "policy.h"))
+    name = "envs_for_tests:Walk-v0"
+    run_here(tmp_path / "run", [*bindings(env_id=name, total_steps=60), "env.kwargs = {'length': 9}"])
+    with pytest.raises(UserError, match="would import the module 'envs_for_tests'"):
+        export_run(tmp_path / "run", tmp_path / "out")
+    result = export_run(tmp_path / "run", tmp_path / "out", episodes=3, trusted=[name], name="walk")
+    assert not failed(result) and result["facts"]["training"]["steps"] == 60
+    assert "env.kwargs = {'length': 9}" in result["facts"]["training"]["gin"]
+    assert "walk_act" in (tmp_path / "out" / "policy.h").read_text()
+
+    expected = rollout(*evaluate.load(str(tmp_path / "run"), None, name), 3)
+    for options in ({"env_id": name}, {"trusted": ["envs_for_tests"]}):
+        act, env = evaluate.load(None, str(tmp_path / "out" / "policy.tflite"), **options)
+        returns, lengths = rollout(act, env, 3)
+        assert lengths == expected[1] == [9, 9, 9]
+        np.testing.assert_allclose(returns, expected[0], rtol=1e-4)
+    with pytest.raises(UserError, match="would import the module 'envs_for_tests'"):
+        evaluate.load(None, str(tmp_path / "out" / "policy.tflite"))
+
+
+def test_a_run_without_checkpoint_leaves_nothing(tmp_path):
+    with pytest.raises(UserError, match="no checkpoint"):
+        export_run(tmp_path / "none", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

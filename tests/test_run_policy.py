@@ -1,47 +1,41 @@
 """The device's runner: what it answers, and what it refuses."""
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from random_policy import deployable, expected_actions, random_policy
 
-from tfsac import tflite
-from tfsac.device_kit import FOLDER, run_policy
-from tfsac.networks import policy_network
-from tfsac.numpy_policy import NumpyPolicy
+from tfsac.deploy import facts
+from tfsac.deploy.device_kit import FOLDER, run_policy
+from tfsac.deploy.formats import tflite
 
 LOW, HIGH = np.array([-2.0, 0.0], np.float32), np.array([2.0, 1.0], np.float32)
 RUNNER = FOLDER / "run_policy.py"
 
 
 @pytest.fixture(scope="module")
-def weights():
-    return {x.path: x.numpy() for x in policy_network(3, 2, [16], seed=1).variables}
+def policy():
+    return random_policy([3, 16, 2], seed=1)
 
 
 @pytest.fixture(scope="module")
-def expected(weights):
-    numpy_policy = NumpyPolicy(weights)
-    return lambda observation: LOW + (numpy_policy.deterministic(observation) + 1) / 2 * (HIGH - LOW)
+def expected(policy):
+    return lambda observation: expected_actions(policy, observation, LOW, HIGH)
 
 
 @pytest.fixture(scope="module")
-def policy_file(weights, expected, tmp_path_factory):
-    observations = np.random.default_rng(0).normal(size=[4, 3])
-    golden = {
-        "observation": observations.tolist(),
-        "action": [expected(x).tolist() for x in observations],
-        "tolerance": 1e-5,
-    }
-    facts = {
-        "observation": {"low": [-3.0] * 3, "high": [3.0] * 3},
-        "action": {"low": LOW.tolist(), "high": HIGH.tolist()},
-        "golden": golden,
-    }
+def policy_file(policy, expected, tmp_path_factory):
+    states = np.random.default_rng(0).normal(size=[4, 3])
+    golden = {"observation": states.tolist(), "action": expected(states).tolist(), "tolerance": 1e-5}
     path = tmp_path_factory.mktemp("policy") / "policy.tflite"
-    path.write_bytes(tflite.embed(tflite.convert(weights, LOW, HIGH, "float32"), facts))
+    tflite.TFLite("float32").write(path, deployable(policy, LOW, HIGH, states, golden=golden))
     return path
 
 
@@ -114,11 +108,140 @@ def test_what_is_no_policy_is_refused_with_one_line(content, tmp_path):
     assert len(errors) == 1 and errors[0].startswith("error: cannot load")
 
 
-def test_a_file_without_tfsacs_metadata_is_refused(weights, tmp_path):
+def test_a_file_without_tfsacs_metadata_is_refused(policy_file, tmp_path):
     path = tmp_path / "bare.tflite"
-    path.write_bytes(tflite.convert(weights, LOW, HIGH, "float32"))
+    path.write_bytes(tflite.with_facts(policy_file.read_bytes(), None))
     with pytest.raises(ValueError, match="no metadata of tfsac"):
         run_policy.Policy(path)
+
+
+def stranger(policy_file, path, change):
+    """The policy's file with metadata that change(facts) has been at."""
+    facts = json.loads(json.dumps(run_policy.Policy(policy_file).facts))
+    path.write_bytes(tflite.with_facts(policy_file.read_bytes(), change(facts)))
+    return path
+
+
+WRONG_FACTS = {
+    "a list": lambda facts: [1, 2],
+    "a number": lambda facts: 5,
+    "nothing": lambda facts: {},
+    "no observation": lambda facts: facts | {"observation": None},
+    "other sizes": lambda facts: facts | {"observation": {"low": [0.0] * 4, "high": [1.0] * 4}},
+    "text for a bound": lambda facts: facts | {"action": {"low": ["a", "b"], "high": [1.0, 1.0]}},
+    "ragged vectors": lambda facts: facts | {"golden": facts["golden"] | {"observation": [[1.0], [1.0, 2.0]]}},
+    "an empty golden": lambda facts: facts | {"golden": {}},
+    "no vectors": lambda facts: facts | {"golden": facts["golden"] | {"observation": [], "action": []}},
+    "a tolerance of text": lambda facts: facts | {"golden": facts["golden"] | {"tolerance": "1"}},
+    "an environment of text": lambda facts: facts | {"environment": "Pendulum-v1"},
+}
+
+
+@pytest.mark.parametrize("change", WRONG_FACTS.values(), ids=WRONG_FACTS)
+def test_metadata_of_a_strangers_is_refused_with_one_line(change, policy_file, tmp_path):
+    with pytest.raises(ValueError, match="cannot load .*metadata") as error:
+        run_policy.Policy(stranger(policy_file, tmp_path / "policy.tflite", change))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 200_000, b"\xff\xfe", b"NaN"])
+def test_metadata_that_is_no_json_is_refused_with_one_line(content, policy_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(tflite.json, "dumps", lambda *_, **__: content.decode("latin-1"))
+    path = tmp_path / "policy.tflite"
+    path.write_bytes(tflite.with_facts(policy_file.read_bytes(), {}))
+    monkeypatch.undo()
+    status, out, errors = command(path, "--selftest")
+    assert (status, out, len(errors)) == (2, [], 1) and errors[0].startswith("error: cannot load")
+
+
+@given(st.data())
+def test_a_file_with_damaged_metadata_is_refused_or_runs(policy_file, data):
+    content = bytearray(policy_file.read_bytes())
+    begin = content.index(b'{"tfsac"')
+    for _ in range(data.draw(st.integers(1, 5))):
+        content[data.draw(st.integers(begin, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = policy_file.parent / "damaged.tflite"
+    path.write_bytes(content)
+    with contextlib.suppress(ValueError):
+        run_policy.selftest(run_policy.Policy(path))
+
+
+def test_files_of_version_0_1_are_still_read():
+    for path in FOLDER.glob("policies/*/*.tflite"):
+        policy = run_policy.Policy(path)
+        error, tolerance = run_policy.selftest(policy)
+        assert error <= tolerance
+        assert facts.environment(policy.facts, path).id in ("Pendulum-v1", "Reacher-v5")
+
+
+@pytest.mark.parametrize(
+    "env, cause",
+    [
+        ("Pendulum-v99", "cannot make the environment Pendulum-v99: VersionNotFound"),
+        ("Nonsense", "cannot make the environment Nonsense"),
+        ("no_such_module:Env-v0", "cannot make the environment no_such_module:Env-v0: ModuleNotFoundError"),
+        ("MountainCarContinuous-v0", "has observations of shape (2,), the policy was trained on 3"),
+        ("Pendulum-v1", "has actions of shape (1,), the policy was trained on 2"),
+    ],
+)
+def test_a_wrong_environment_is_one_line(policy_file, env, cause):
+    status, out, errors = command(policy_file, f"--env={env}", "--episodes=1")
+    assert (status, out) == (2, [])
+    assert errors[-1].startswith("error: ") and cause in errors[-1] and "Traceback" not in "".join(errors)
+
+
+def test_without_gymnasium_the_cure_is_named(policy_file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(ValueError, match="--env needs gymnasium, which is not installed: pip install gymnasium"):
+        run_policy.run_episodes(run_policy.Policy(policy_file), "Pendulum-v1", 1)
+
+
+def test_what_separates_numbers_is_said(policy_file):
+    status, out, errors = command(policy_file, given="1, 2, 3\n1;2;3\n")
+    assert (status, out) == (1, [])
+    assert errors == [
+        "line 1: '1,' is no number: expected numbers with blanks between them",
+        "line 2: '1;2;3' is no number: expected numbers with blanks between them",
+    ]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_number(policy_file):
+    plain = command(policy_file, given="0.1 0.2 -0.3\n")
+    assert command(policy_file, given="\ufeff0.1 0.2 -0.3\n") == plain and plain[0] == 0
+
+
+@pytest.mark.parametrize("option", [[], ["--info"]])
+def test_a_reader_that_leaves_is_no_traceback(policy_file, option):
+    runner = subprocess.Popen(
+        [sys.executable, RUNNER, policy_file, *option],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    runner.stdout.close()
+    _, errors = runner.communicate("0 0 0\n" * 10)
+    assert "Traceback" not in errors and "Exception" not in errors
+    assert runner.returncode == 141
+
+
+def test_ctrl_c_is_one_line(policy_file):
+    runner = subprocess.Popen(
+        [sys.executable, RUNNER, policy_file],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
+    )  # fmt: skip
+    runner.stdin.write("0 0 0\n")
+    runner.stdout.readline()  # by now it waits for the next line
+    runner.send_signal(signal.SIGINT)
+    runner.wait()
+    lines = [line for line in runner.stderr.read().splitlines() if not line.startswith("INFO:")]
+    assert (runner.returncode, lines) == (130, ["interrupted"])
+
+
+def test_a_file_that_samples_asks_for_noise(policy, tmp_path):
+    path = tmp_path / "policy_sample.tflite"
+    tflite.TFLite("sample").write(path, deployable(policy, LOW, HIGH, np.zeros([4, 3])))
+    with pytest.raises(ValueError, match="expected an observation and noise"):
+        run_policy.Policy(path)([0, 0, 0])
+    status, out, errors = command(path, given="0 0 0\n")
+    assert (status, out, len(errors)) == (2, [], 1) and "wants noise with every observation" in errors[0]
 
 
 def test_the_runner_needs_numpy_and_litert_only(policy_file):

@@ -5,11 +5,11 @@ import importlib.util
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from random_policy import random_weights
+from random_policy import deployable, random_policy
 
+from tfsac.deploy.formats.tflite import convert
+from tfsac.deploy.formats.tflite_micro import micro_arena, micro_policy, micro_registrations
 from tfsac.errors import RunError
-from tfsac.tflite import convert
-from tfsac.tflite_micro import micro_arena, micro_policy, micro_registrations
 
 LOW, HIGH = np.array([-1, -0.3]), np.array([1, 1.7])
 INT8_STEP = 1 / 128  # of tanh(mu)
@@ -22,9 +22,9 @@ needs_micro = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def models():
-    weights = random_weights([10, 64, 64, 2], seed=0)
-    calibration = np.random.default_rng(0).normal(size=[500, 10])
-    return {kind: convert(weights, LOW, HIGH, kind, calibration) for kind in ("float32", "int8", "dynamic")}
+    states = np.random.default_rng(0).normal(size=[500, 10])
+    made = deployable(random_policy([10, 64, 64, 2], seed=0), LOW, HIGH, states)
+    return {kind: convert(made, kind) for kind in ("float32", "int8", "dynamic")}
 
 
 def errors(model, observations):

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Returns 0 if action holds the answer. */
 typedef int (*act_function)(void *policy, const float *observation, float *action);
@@ -40,6 +41,8 @@ static int act_on_lines(size_t observation_dim, size_t action_dim, float *observ
         empty = 0;
         if (c != EOF && !isspace(c)) {
             if (length < sizeof word) word[length++] = (char)c;
+            /* The byte order mark that some programs write first is no part of a number. */
+            if (line == 1 && count == 0 && length == 3 && memcmp(word, "\xef\xbb\xbf", 3) == 0) length = 0;
             continue;
         }
         if (length > 0) {

@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 from tfsac.errors import RunError
-from tfsac.quiet_tensorflow import silenced
 
 # The model on standard input, the answer on standard output. A process for each trial: given too small an arena the
 # library refuses the file or crashes. Forked from one that has only loaded the library, a trial takes a millisecond.
@@ -61,6 +60,8 @@ def micro_policy(model):
     """
     try:
         from tflite_micro import runtime
+
+        from tfsac.quiet_tensorflow import silenced
 
         with silenced():
             interpreter = runtime.Interpreter.from_bytes(model)

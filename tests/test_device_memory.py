@@ -1,0 +1,305 @@
+"""A policy that remembers, on the device: the runner and policy.h give what the network gives in its environment."""
+
+import ctypes
+import io
+import subprocess
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from random_policy import deployable, random_policy
+
+from tfsac.data.envs import EnvSettings, to_bounds
+from tfsac.deploy.device_kit import run_policy
+from tfsac.deploy.facts import describe, environment
+from tfsac.deploy.formats.c_header import CHeader
+from tfsac.deploy.formats.tflite import TFLite
+
+SETTINGS = EnvSettings("Pendulum-v1", action_delay=2, observation_history=3, action_slew=0.5)
+LOW, HIGH = [-2.0], [2.0]
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return random_policy((3 * 3 + 2 * 1, 8, 1), 4)
+
+
+@pytest.fixture(scope="module")
+def made(policy):
+    """What is exported of it, with the facts that describe its environment."""
+    env = SETTINGS.make(unit_actions=False)
+    env.reset(seed=0)
+    rng = np.random.default_rng(0)
+    rows = np.array([env.step(rng.uniform(-2, 2, 1))[0] for _ in range(150)])
+    facts = describe(env, SETTINGS)
+    facts["observation"] |= {"low": rows.min(axis=0).tolist(), "high": rows.max(axis=0).tolist(), "limit": 1e6}
+    return deployable(policy, LOW, HIGH, rows, **facts)
+
+
+@pytest.fixture(scope="module")
+def files(made, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    form = TFLite("float32")
+    form.write(folder / form.file, made)
+    act = form.load(folder / form.file)
+    checks, _ = form.finish(folder / form.file, act, made, {"return": None})
+    CHeader().write(folder / "policy.h", made)
+    return folder, checks
+
+
+@pytest.fixture
+def device(files):
+    return run_policy.Policy(files[0] / "policy.tflite")
+
+
+SOURCE = """
+#define TFSAC_POLICY_GOLDEN
+#include "policy.h"
+static tfsac_policy_state state;
+void reset(void) { tfsac_policy_reset(&state); }
+void stale(unsigned steps) { state.stale_steps = steps; }
+int step(const float *sensors, float seconds, float *action)
+{ return (int)tfsac_policy_step(&state, sensors, seconds, action); }
+int selftest(void) { return tfsac_policy_selftest(); }
+int state_bytes(void) { return (int)sizeof state; }
+"""
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-Wdouble-promotion", "-Wconversion", "-Wshadow"]
+
+
+class Compiled:
+    """policy.h with its memory: the same methods as the runner's."""
+
+    STATUS = (run_policy.OK, run_policy.NOT_FINITE, run_policy.OUT_OF_RANGE, run_policy.STALE, run_policy.LATE)
+
+    def __init__(self, folder):
+        (folder / "step.c").write_text(SOURCE)
+        command = ["cc", "-std=c99", "-O2", *WARNINGS, "-shared", "-fPIC", "-I", folder, folder / "step.c"]
+        command[5:5] = ["-Wno-missing-prototypes"]
+        subprocess.run([*map(str, command), "-o", str(folder / "step.so"), "-lm"], check=True)
+        self.library = ctypes.CDLL(str(folder / "step.so"))
+        self.library.step.argtypes = [ctypes.c_void_p, ctypes.c_float, ctypes.c_void_p]
+        self.reset()
+
+    def reset(self):
+        self.library.reset()
+
+    def stale(self, steps):
+        self.library.stale(steps)
+
+    def step(self, observation, elapsed=None):
+        observation, action = np.array(observation, np.float32), np.zeros(1, np.float32)
+        seconds = 0.0 if elapsed is None else elapsed
+        status = self.library.step(observation.ctypes.data, seconds, action.ctypes.data)
+        return action, self.STATUS[status]
+
+
+@pytest.fixture
+def compiled(files):
+    return Compiled(files[0])
+
+
+@pytest.fixture(params=["run_policy", "policy.h"])
+def runner(request, files):
+    if request.param == "policy.h":
+        return Compiled(files[0])
+    policy = run_policy.Policy(files[0] / "policy.tflite")
+    policy.stale = lambda steps: setattr(policy, "safety", policy.safety._replace(stale_steps=steps))
+    return policy
+
+
+def in_its_environment(policy, seed, steps):
+    """Sensors and commands of an episode: the environment's wrappers remember, not the runner."""
+    env = SETTINGS._replace(action_slew=None).make(unit_actions=False)
+    row, _ = env.reset(seed=seed)
+    sensors, commands = [], []
+    for _ in range(steps):
+        sensors.append(row[:3])
+        commands.append(to_bounds(policy.deterministic(row), np.float32(LOW), np.float32(HIGH)))
+        row, *_ = env.step(commands[-1])
+    return sensors, commands
+
+
+def test_it_commands_what_the_network_commands_in_its_environment(policy, runner):
+    for seed in range(2):
+        runner.reset()
+        for sensors, command in zip(*in_its_environment(policy, seed, 40), strict=True):
+            action, status = runner.step(sensors, 0.05)
+            assert status == run_policy.OK
+            np.testing.assert_allclose(action, command, atol=1e-4)
+
+
+def test_the_facts_say_what_is_remembered_and_rebuild_the_environment(made, device):
+    assert made.facts["history"] == {"observations": 3, "actions": 2, "order": "newest first", "fill": [0.0]}
+    names = made.facts["observation"]["names"]
+    assert names[0] == "cos(theta)" and names[3] == "cos(theta), 1 before" and names[-1] == "torque commanded, 2 before"
+    assert made.facts["observation"]["units"][5] == "rad/s" and made.facts["observation"]["units"][-2:] == ["N m"] * 2
+    assert device.sensors == 3
+    assert environment(device.facts, "the file") == SETTINGS
+
+
+def test_an_environment_without_imperfections_has_facts_as_before():
+    facts = describe(EnvSettings("Pendulum-v1").make(unit_actions=False), EnvSettings("Pendulum-v1"))
+    assert facts.keys() == {"environment", "observation", "action"}
+    assert facts["environment"].keys() == {
+        "id", "kwargs", "wrappers", "max_episode_steps", "control_rate_hz", "versions"
+    }  # fmt: skip
+
+
+def test_an_environment_that_was_an_object_has_its_memory_in_the_facts_too():
+    settings = EnvSettings(None, history=2)
+    facts = describe(settings.with_imperfections(gym.make("Pendulum-v1"), unit_actions=False), settings)
+    assert facts["environment"]["id"] is None and facts["history"]["actions"] == 2
+    assert len(facts["observation"]["names"]) == 5
+
+
+def test_golden_sequences_pass_and_notice_a_wrong_order(files, device, compiled):
+    assert files[1]["golden vectors"] and compiled.library.selftest() == 0
+    error, tolerance = run_policy.selftest(device)
+    assert error <= tolerance
+    device.row = lambda observation: run_policy.Policy.row(device, observation)[::-1]
+    assert run_policy.selftest(device)[0] > tolerance
+    text = (files[0] / "policy.h").read_text()
+    swapped = text.replace("state->row[i] = state->row[i - TFSAC_ACTION_DIM];", "(void)i;")
+    assert swapped != text
+    (files[0] / "wrong").mkdir(exist_ok=True)
+    (files[0] / "wrong" / "policy.h").write_text(swapped)
+    assert Compiled(files[0] / "wrong").library.selftest() > 0
+
+
+GOOD = [0.5, 0.5, 1.0]
+# sensors, seconds, status: each of eight faults
+FAULTS = {
+    "NaN": ([0.5, np.nan, 1.0], 0.05, run_policy.NOT_FINITE),
+    "all NaN": ([np.nan] * 3, 0.05, run_policy.NOT_FINITE),
+    "infinity": ([0.5, 0.5, np.inf], 0.05, run_policy.NOT_FINITE),
+    "minus infinity": ([-np.inf, 0.5, 1.0], 0.05, run_policy.NOT_FINITE),
+    "above its range": ([0.5, 0.5, 100.0], 0.05, run_policy.OUT_OF_RANGE),
+    "below its range": ([-9.0, 0.5, 1.0], 0.05, run_policy.OUT_OF_RANGE),
+    "stale": (GOOD, 0.05, run_policy.STALE),
+    "late": ([0.5, 0.6, 1.0], 0.2, run_policy.LATE),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_safe_within_one_period_and_over_with_it(runner, fault):
+    sensors, seconds, expected = FAULTS[fault]
+    runner.reset()
+    runner.stale(3)
+    for velocity in (-4.0, -3.9):
+        before, status = runner.step([0.0, 1.0, velocity], 0.05)
+        assert status == run_policy.OK
+    if expected == run_policy.STALE:
+        for _ in range(2):
+            before, status = runner.step(sensors, seconds)
+            assert status == run_policy.OK
+    assert abs(before[0]) > 0.05
+    action, status = runner.step(sensors, seconds)
+    # The middle of the bounds is 0; half of the span, 2, is the most in one step.
+    assert status == expected and action[0] == 0
+    action, status = runner.step([0.1, 0.9, -3.8], 0.05)
+    assert status == run_policy.OK and np.all(np.isfinite(action))
+
+
+def test_a_safe_action_far_away_is_reached_with_the_slew_limit(device):
+    device.safety = device.safety._replace(action=np.float32([2.0]), slew=0.25)  # 1 a step
+    device.step([0.0, 1.0, -4.0])
+    start = device._commands[0][0]
+    reached = [device.step([np.nan] * 3)[0][0] for _ in range(5)]
+    expected = [min(2.0, start + n) for n in range(1, 6)]
+    np.testing.assert_allclose(reached, expected, atol=1e-6)
+
+
+def test_a_fault_leaves_the_last_good_observation_and_the_safe_commands_in_memory(device):
+    device.step([0.0, 1.0, -4.0])
+    device.step([np.nan] * 3)
+    row = device.row(np.float32(GOOD))
+    np.testing.assert_array_equal(row[:9], [*GOOD, 0, 1, -4, 0, 1, -4])
+    assert row[9] == 0  # the safe action
+
+
+def test_the_header_without_a_memory_has_none(tmp_path):
+    plain = deployable(random_policy((3, 4, 1), 0), LOW, HIGH, np.zeros([20, 3]))
+    CHeader().write(tmp_path / "policy.h", plain)
+    text = (tmp_path / "policy.h").read_text()
+    assert "state" not in text and "sequence" not in text and "_step" not in text
+
+
+def test_two_headers_with_memories_of_their_own_in_one_program(made, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        CHeader().write(tmp_path / name / "policy.h", made._replace(name=name))
+    source = '#define ONE_GOLDEN\n#define TWO_GOLDEN\n#include "one/policy.h"\n#include "two/policy.h"\n'
+    source += "int main(void) { return one_selftest() + two_selftest(); }\n"
+    for compiler, suffix, standard in (("cc", "c", "c99"), ("c++", "cc", "c++11")):
+        (tmp_path / f"main.{suffix}").write_text(source)
+        command = [compiler, f"-std={standard}", *WARNINGS, f"main.{suffix}", "-o", "main", "-lm"]
+        subprocess.run(command, cwd=tmp_path, check=True)
+        assert subprocess.run([tmp_path / "main"]).returncode == 0
+
+
+def lines(sensors):
+    return [" ".join(f"{x:.9g}" for x in row) + "\n" for row in sensors]
+
+
+def test_lines_are_answered_with_the_memory(policy, device, capsys):
+    sensors, commands = in_its_environment(policy, 3, 10)
+    assert run_policy.run_lines(device, lines(sensors)) == 0
+    answers = [float(line) for line in capsys.readouterr().out.splitlines()]
+    np.testing.assert_allclose(answers, np.array(commands)[:, 0], atol=1e-4)
+
+
+class Clock:
+    """Seconds that pass as they are told to."""
+
+    def __init__(self, work):
+        self.now, self.work, self.slept = 0.0, iter(work), []
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def test_a_rate_is_held_and_odd_periods_are_told(policy, device, capsys):
+    sensors, _ = in_its_environment(policy, 3, 6)
+    clock = Clock([])
+    work = iter([0.01, 0.01, 0.08, 0.01, 0.01])  # the third takes longer than a period of 50 ms
+
+    def slow_lines():
+        for i, line in enumerate(lines(sensors)):
+            if i:
+                clock.now += next(work)
+            yield line
+
+    log = io.StringIO()
+    run_policy.run_lines(device, slow_lines(), rate=20, log=log, clock=clock, sleep=clock.sleep)
+    captured = capsys.readouterr()
+    times = [float(row.split(",")[0]) for row in log.getvalue().splitlines()[1:]]
+    np.testing.assert_allclose(times, [0, 0.05, 0.1, 0.18, 0.2, 0.25], atol=1e-6)
+    assert "a period of 80 ms, trained for 50 ms" in captured.err
+    assert "2 of 5 periods lay outside 0.8 to 1.2" in captured.err  # 80 and 20 ms
+    assert log.getvalue().splitlines()[0] == "time_s,cos(theta),sin(theta),theta_dot,torque"
+    assert len(log.getvalue().splitlines()) == 7
+
+
+def test_lines_of_failed_sensors_get_the_safe_action_and_a_word(device, capsys):
+    assert run_policy.run_lines(device, ["0 1 -4\n", "nan 1 -4\n", "0 1 100\n", "0 1 -3\n"]) == 2
+    captured = capsys.readouterr()
+    assert [float(x) for x in captured.out.split()][1:3] == [0, 0]
+    assert "line 2: the observation is not finite" in captured.err and "line 3: the observation is out of range" in (
+        captured.err
+    )
+
+
+def test_episodes_run_in_the_plain_environment_with_the_memory(policy, device):
+    env = gym.make("Pendulum-v1")
+    total = 0.0
+    memory = EnvSettings("Pendulum-v1", history=2, observation_history=3).make(unit_actions=False)
+    row, over = memory.reset(seed=0)[0], False
+    while not over:
+        row, reward, _, over, _ = memory.step(to_bounds(policy.deterministic(row), np.float32(LOW), np.float32(HIGH)))
+        total += reward
+    assert run_policy.run_episodes(device, "Pendulum-v1", 1) == [pytest.approx(total, rel=1e-3)]
+    env.close()

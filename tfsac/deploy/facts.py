@@ -1,0 +1,144 @@
+"""What an artefact says of the environment it was trained in: names, units, bounds, control rate."""
+
+import math
+from importlib.metadata import version
+from numbers import Real
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Dict, flatdim
+
+from tfsac.data.envs import EnvSettings
+from tfsac.errors import UserError, require
+
+# Gymnasium's documentation of the environment, as (name, unit).
+_OBSERVATIONS = {
+    "Pendulum-v1": [("cos(theta)", ""), ("sin(theta)", ""), ("theta_dot", "rad/s")],
+    "Reacher-v5": [
+        ("cos(joint0)", ""),
+        ("cos(joint1)", ""),
+        ("sin(joint0)", ""),
+        ("sin(joint1)", ""),
+        ("target_x", "m"),
+        ("target_y", "m"),
+        ("joint0_velocity", "rad/s"),
+        ("joint1_velocity", "rad/s"),
+        ("fingertip_x - target_x", "m"),
+        ("fingertip_y - target_y", "m"),
+    ],
+}
+_ACTIONS = {
+    "Pendulum-v1": [("torque", "N m")],
+    "Reacher-v5": [("joint0_torque", "N m"), ("joint1_torque", "N m")],
+}
+
+
+def describe(env, settings):
+    """Facts that JSON can hold.
+
+    Args:
+        env: from `EnvSettings.make` with the environment's own action units.
+        settings: its `EnvSettings`; None for an environment that was handed over as an object.
+
+    Returns:
+        Dict: environment (id with its module or None, kwargs, wrappers, max_episode_steps, control_rate_hz or None,
+        versions, and the imperfections that it had), observation (names, units), action (names, units, low, high);
+        history, where the policy remembers: how many observations (the present one included) and actions, newest
+        first, and what the actions are filled with at a reset. Where names are known nowhere they count up and units
+        are empty.
+    """
+    dt = getattr(env.unwrapped, "dt", None)
+    plain = settings is not None and not settings.wrappers  # a wrapper may give other observations and actions
+    known = settings.id if plain else None
+    size, low, high = env.observation_space.shape[0], env.action_space.low, env.action_space.high
+    past = _history(settings, env) if settings else None
+    sensors = (size - past["actions"] * len(low)) // past["observations"] if past else size
+    sensed = _named(_OBSERVATIONS.get(known) or _keys(env), "observation", sensors)
+    acted = _named(_ACTIONS.get(known), "action", len(low))
+    rated = isinstance(dt, Real) and math.isfinite(dt) and dt > 0
+    return {
+        "environment": {
+            "id": settings.id if settings else None,
+            "kwargs": dict(settings.kwargs) if settings else {},
+            "wrappers": list(settings.wrappers) if settings else [],
+            "max_episode_steps": settings.max_episode_steps if settings else None,
+            "control_rate_hz": 1.0 / float(dt) if rated else None,
+            "versions": {"gymnasium": gymnasium.__version__, "mujoco": version("mujoco")},
+            **(_imperfections(settings) if settings else {}),
+        },
+        "observation": _with_past(sensed, acted, past) if past else sensed,
+        "action": {
+            **acted,
+            "low": np.asarray(low, np.float64).tolist(),
+            "high": np.asarray(high, np.float64).tolist(),
+        },
+        **({"history": past} if past else {}),
+    }
+
+
+def environment(facts, source):
+    """What rebuilds the environment, an `EnvSettings`, from an artefact's facts, which may be anyone's.
+
+    A file of version 0.1 names the id alone.
+
+    Raises:
+        UserError: this is not what tfsac wrote; source names the artefact.
+    """
+    said = facts.get("environment") if isinstance(facts, dict) else None
+    try:
+        require(isinstance(said, dict) and "id" in said, "environment: expected its id")
+        return EnvSettings.read(said)
+    except UserError as error:
+        raise UserError(f"{source}: its facts are not what tfsac.export wrote: {error}") from error
+
+
+def _imperfections(settings):
+    """The settings of an environment that are not its plain ones', and not at their defaults."""
+    plain = ("id", "kwargs", "wrappers", "max_episode_steps")
+    default = EnvSettings()._asdict()
+    return {k: x for k, x in settings._asdict().items() if k not in plain and x != default[k]}
+
+
+def _history(settings, env):
+    """What the policy is shown of the past; None if nothing."""
+    if settings.observation_history == 1 and settings.remembered_actions == 0:
+        return None
+    middle = 0.5 * np.asarray(env.action_space.low, np.float64) + 0.5 * np.asarray(env.action_space.high, np.float64)
+    return {
+        "observations": settings.observation_history,
+        "actions": settings.remembered_actions,
+        "order": "newest first",
+        "fill": middle.tolist(),
+    }
+
+
+def _with_past(sensed, acted, past):
+    """Names and units of all that the policy is shown."""
+    names, units = list(sensed["names"]), list(sensed["units"])
+    for steps in range(1, past["observations"]):
+        names += [f"{name}, {steps} before" for name in sensed["names"]]
+        units += sensed["units"]
+    for steps in range(1, past["actions"] + 1):
+        names += [f"{name} commanded, {steps} before" for name in acted["names"]]
+        units += acted["units"]
+    return {"names": names, "units": units}
+
+
+def _named(names, word, count):
+    if names is None or len(names) != count:
+        names = [(f"{word}_{i}", "") for i in range(count)]
+    return {"names": [name for name, _ in names], "units": [unit for _, unit in names]}
+
+
+def _keys(env):
+    """Names from the keys of a Dict observation, in the order in which it is flattened; None where there is none."""
+    while isinstance(env, gymnasium.Wrapper):
+        env = env.env
+        space = env.observation_space
+        if isinstance(space, Dict):
+            return [
+                (str(key) if part.shape == () else f"{key}_{i}", "")
+                for key, part in space.items()
+                for i in range(flatdim(part))
+            ]
+    return None

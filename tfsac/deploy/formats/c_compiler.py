@@ -1,0 +1,29 @@
+"""How policy.h is compiled, here and for other processors."""
+
+import re
+import subprocess
+from pathlib import Path
+
+from tfsac.errors import RunError
+
+
+def act_source(directory):
+    """C source that makes the policy.h of a directory a function `act`; it works under any --name."""
+    return f"""\
+#include "policy.h"
+void act(const float *observation, float *action);
+void act(const float *observation, float *action) {{ {symbol_prefix(directory)}_act(observation, action); }}
+"""
+
+
+def symbol_prefix(directory):
+    """What the symbols of the policy.h in a directory begin with."""
+    return re.search(r"^static inline void (\w+)_act\(", Path(directory, "policy.h").read_text(), re.MULTILINE)[1]
+
+
+def run(*command):
+    """What a command writes to standard output; RunError if it fails."""
+    try:
+        return subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True).stdout
+    except subprocess.CalledProcessError as error:
+        raise RunError(f"{command[0]} failed: {error.stderr.strip()}") from error

@@ -1,0 +1,213 @@
+"""The ladder of checks: what every exported file is measured by, beside the policy that was trained."""
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfsac.data.envs import to_bounds
+from tfsac.data.rollout import repeats_starts, rollout
+from tfsac.statistics import confidence_interval
+
+WARM_UP, TIMED = 200, 2_000  # calls
+
+
+class Behaviour(NamedTuple):
+    """One way of acting: the trained policy's deterministic one, or the one that samples.
+
+    Attributes:
+        act: observation [O] -> action [A] in the environment's units.
+        actions: on the states, with the noise if it samples, [N, A].
+        returns: one an episode.
+    """
+
+    act: Any
+    actions: np.ndarray
+    returns: list
+
+
+class Reference(NamedTuple):
+    """The policy that was trained, in numpy and without the files' guard, and the task that all files are measured on.
+
+    Attributes:
+        deterministic, sampling: two `Behaviour`s.
+        states: observations from replay, [N, O].
+        noise: N(0, I), [N, A].
+        env: takes actions in its own units.
+        low, high, limit: see `format.Deployable`, as the next two.
+        tolerance: see there.
+        worth: what the return is measured in: the larger of the return's standard deviation and of what the policy
+            gains on uniformly random actions. Both stay as they are where a constant is added to the rewards.
+        repeats_starts: whether a reset with an equal seed gives an equal observation.
+    """
+
+    deterministic: Behaviour
+    sampling: Behaviour
+    states: np.ndarray
+    noise: np.ndarray
+    env: Any
+    low: np.ndarray
+    high: np.ndarray
+    limit: float
+    tolerance: float
+    worth: float
+    repeats_starts: bool
+
+
+def make_reference(deployable, env, episodes):
+    """Runs the trained policy in the environment: see `Reference`."""
+    policy, states = deployable.policy, deployable.states
+    low, high = env.action_space.low, env.action_space.high
+    noise = np.random.default_rng(0).standard_normal([len(states), len(low)], np.float32)
+
+    def deterministic(observation):
+        return to_bounds(policy.deterministic(observation), low, high)
+
+    def sample(observation, noise):
+        return to_bounds(policy.sample(observation, noise), low, high)
+
+    def behave(act, actions):
+        return Behaviour(act, actions, rollout(act, env, episodes)[0])
+
+    rng = np.random.default_rng(2)
+    aimless = rollout(lambda _: rng.uniform(low, high).astype(low.dtype), env, episodes)[0]
+    plain = behave(deterministic, deployable.actions)
+    gain = float(np.mean(plain.returns) - np.mean(aimless))
+    return Reference(
+        plain,
+        behave(with_noise(sample, len(low)), sample(states, noise)),
+        states,
+        noise,
+        env,
+        deployable.low,
+        deployable.high,
+        deployable.limit,
+        deployable.tolerance,
+        max(abs(gain), float(np.std(plain.returns, ddof=1))),
+        repeats_starts(env),
+    )
+
+
+def with_noise(act, action_dim):
+    """(observation, noise) -> action as observation -> action, the noise drawn from N(0, 1) anew on one seed."""
+    rng = np.random.default_rng(1)
+    return lambda observation: act(observation, rng.standard_normal(action_dim, np.float32))
+
+
+def measure(act, reference, samples=False):
+    """Error, extremes, return and latency of a file.
+
+    Args:
+        act: observation [O] -> action [A]; where it samples (observation [O], noise [A]) -> action [A].
+        reference: a `Reference`.
+        samples: whether act samples.
+
+    Returns:
+        Dict: error (on replay states) and extreme_error, both `_error`; inside_bounds; return and return_difference,
+        None where some action was not finite, since no environment takes those; latency_us.
+    """
+    expected = reference.sampling if samples else reference.deterministic
+    size = len(reference.low)
+
+    def quiet(observation):
+        return act(observation, np.zeros(size, np.float32)) if samples else act(observation)
+
+    rows = zip(reference.states, reference.noise, strict=True) if samples else zip(reference.states, strict=True)
+    actions = np.array([act(*row) for row in rows])
+    extremes = extreme_observations(reference.states.shape[1])
+    extreme_actions = np.array([quiet(x) for x in extremes])
+    guarded = np.clip(np.where(np.isnan(extremes), 0, extremes), -reference.limit, reference.limit)
+    found = {
+        "error": _error(actions, expected.actions, reference, reference.states),
+        "extreme_error": _error(
+            extreme_actions, [reference.deterministic.act(x) for x in guarded], reference, extremes
+        ),
+        "inside_bounds": all(
+            bool(np.all((x >= reference.low) & (x <= reference.high)))  # NaN is not
+            for x in (actions, extreme_actions)
+        ),
+        "return": None,
+        "return_difference": None,
+        "latency_us": latency(quiet, reference.states[0]),
+    }
+    if np.all(np.isfinite(actions)):
+        returns = rollout(with_noise(act, size) if samples else act, reference.env, len(expected.returns))[0]
+        found["return"] = {
+            "mean": float(np.mean(returns)),
+            "std": float(np.std(returns, ddof=1)),
+            "episodes": len(returns),
+        }
+        interval = confidence_interval(np.subtract(returns, expected.returns))
+        found["return_difference"] = dict(zip(("mean", "low", "high"), interval, strict=True))
+    return found
+
+
+def extreme_observations(observation_dim):
+    """Observations that no sensor should give, every coordinate at once and each one alone: [N, O] float32."""
+    values = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 1e6, -1e6, 1e-40, -0.0], np.float32)
+    together = np.repeat(values[:, None], observation_dim, axis=1)
+    alone = np.zeros([len(values) * observation_dim, observation_dim], np.float32)
+    alone[np.arange(len(alone)), np.tile(np.arange(observation_dim), len(values))] = np.repeat(values, observation_dim)
+    return np.concatenate([together, alone])
+
+
+def latency(act, observation):
+    """Microseconds of one call with one observation: p50, p99, max; meaningful on a quiet machine only."""
+    for _ in range(WARM_UP):
+        act(observation)
+    times = []
+    for _ in range(TIMED):
+        begin = time.perf_counter_ns()
+        act(observation)
+        times.append((time.perf_counter_ns() - begin) / 1e3)
+    return {"p50": float(np.percentile(times, 50)), "p99": float(np.percentile(times, 99)), "max": max(times)}
+
+
+def check(form, measured, reference):
+    """Holds a file's measurements to what its format promises.
+
+    The first net is the error of each action on the same states, the trained policy's beside the file's: a wrong
+    weight, layer, bound or guard shows there, and nothing that happens later in an episode can hide or feign it.
+
+    The second is the return, for what the replay's states do not show. It fails where the whole 95 % interval of the
+    paired difference lies below a loss of `Format.allowed_loss` times the return's worth: no fraction of the mean,
+    which a constant in the reward may bring near zero. A difference alone is no fault: where contacts make rounding
+    grow tenfold every few steps, two exact copies end in different episodes. What slips through is a loss smaller than
+    that, or than so many episodes can tell from chance; the report shows the interval.
+
+    Args:
+        form: the file's `Format`.
+        measured: from `measure`.
+        reference: a `Reference`.
+
+    Returns:
+        Whether it passed, by what was checked.
+    """
+    error, difference = measured["error"], measured["return_difference"]
+    exact = form.largest_error is form.mean_error is None
+    largest = reference.tolerance if exact else form.largest_error
+    sound = {"finite and inside the bounds": measured["inside_bounds"]}
+    within = [
+        allowed is None or (error[key] is not None and error[key] <= 100 * allowed)
+        for key, allowed in (("max", largest), ("mean", form.mean_error))
+    ]
+    sound["action error"] = all(within)
+    sound["return"] = difference is not None and difference["high"] >= -form.allowed_loss * reference.worth
+    return sound
+
+
+def _error(actions, expected, reference, observations):
+    """Distance of actions in % of the span: max, mean, and the observation with the largest, as JSON can hold it.
+
+    Where low equals high there is one action, which the bounds check; its error is 0.
+    """
+    span = np.subtract(reference.high, reference.low, dtype=np.float64)
+    distance = np.abs(np.subtract(actions, expected, dtype=np.float64))
+    error = 100 * np.where(span > 0, distance / np.where(span > 0, span, 1), 0)
+    worst = observations[int(np.argmax(error.max(axis=1)))]  # NaN counts as the largest
+    finite = bool(np.all(np.isfinite(error)))
+    return {
+        "max": float(error.max()) if finite else None,
+        "mean": float(error.mean()) if finite else None,
+        "worst": [str(x) for x in worst],
+    }
