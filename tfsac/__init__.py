@@ -1,10 +1,18 @@
 """tfsac: Soft Actor-Critic in TensorFlow, from training to device."""
 
-import os
+from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
+__all__ = ["SAC", "CrossQ", "Learner", "SACv1", "export_policy", "load", "load_policy"]
 
-# Before TensorFlow is imported anywhere: its CUDA notices on machines without a GPU (they come as errors), and
-# the only Keras backend that tfsac's compiled step runs on.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+if TYPE_CHECKING:
+    from tfsac.api import SAC, CrossQ, Learner, SACv1, export_policy, load, load_policy
+
+
+def __getattr__(name):
+    """The public names, which import what they need when they are first asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module 'tfsac' has no attribute {name!r}")
+    from tfsac import api
+
+    return getattr(api, name)

@@ -1,0 +1,241 @@
+"""Agents in Python: what a notebook or a user's program types, and what it gets."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import envs_for_tests  # noqa: F401  registers the environments
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import tfsac
+from tfsac.data.envs import make_env
+from tfsac.data.rollout import rollout
+from tfsac.errors import UserError
+
+SMALL = {
+    "policy_hidden_units": (8, 8),
+    "critic_hidden_units": (8,),
+    "start_steps": 16,
+    "batch_size": 8,
+    "replay_capacity": 1_000,
+}
+
+
+def pendulum():
+    return gym.make("Pendulum-v1")
+
+
+def assert_same_agents(one, other):
+    (facts, arrays), (other_facts, other_arrays) = one._loop.get_state(), other._loop.get_state()
+    assert facts == other_facts and arrays.keys() == other_arrays.keys()
+    different = [name for name in arrays if arrays[name].tobytes() != other_arrays[name].tobytes()]
+    assert not different
+    held = len(one._loop.replay)
+    assert one._loop.replay.rows(0, held).tobytes() == other._loop.replay.rows(0, held).tobytes()
+
+
+@pytest.mark.parametrize("env", ["Pendulum-v1", pendulum, pendulum()], ids=["an id", "a function", "an object"])
+def test_an_agent_is_built_from_each_kind_of_environment_and_learns_the_same(env):
+    agent = tfsac.SAC(env, seed=3, **SMALL)
+    history = agent.fit(64, progress=False)
+    assert agent.step == 64 and history is agent.history
+    expected = tfsac.SAC("Pendulum-v1", seed=3, **SMALL)
+    expected.fit(64, progress=False)
+    assert_same_agents(agent, expected)
+
+
+@pytest.mark.parametrize("agent", [tfsac.SAC, tfsac.SACv1, tfsac.CrossQ])
+def test_every_algorithm_has_its_class(agent):
+    learner = agent("Pendulum-v1", **SMALL)
+    learner.fit(32, progress=False)
+    assert learner._loop.agent.name == agent.algorithm
+
+
+def test_settings_are_those_of_gin_files():
+    agent = tfsac.SAC("Pendulum-v1", seed=5, discount=0.9, updates_per_step=2, **SMALL)
+    assert agent._loop.agent.discount == 0.9 and agent._loop.agent.seed == 5
+    agent.fit(16, progress=False)
+    assert agent._loop.agent.gradient_steps.numpy() == 16  # the block from 8 to 16, twice its steps
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"gamma": 0.9}, "nothing in this run reads SAC.gamma: did you mean discount?"),
+        ({"discount": 2}, "SAC.discount: expected a number from 0 to 1, received 2"),
+        ({"batch_size": 0}, "train.batch_size: expected a number above 0"),
+        ({"algorithm": "ppo"}, "expected one of 'sac', 'sac_v1', 'crossq' or 'module:Class', received 'ppo'"),
+        ({"collectors": 1}, "collectors: python -m tfsac.train has them"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(settings, words):
+    with pytest.raises(UserError) as refused:
+        tfsac.SAC("Pendulum-v1", **settings)
+    assert words in str(refused.value)
+
+
+def test_an_object_is_one_environment():
+    with pytest.raises(UserError, match="num_envs = 2: expected a function that makes environments"):
+        tfsac.SAC(pendulum(), num_envs=2)
+    tfsac.SAC(pendulum, num_envs=2, **SMALL).fit(40, progress=False)
+
+
+def test_history_holds_episodes_evaluations_and_metrics():
+    agent = tfsac.SAC("Walk-v0", **SMALL)
+    history = agent.fit(300, evaluate_every=100, evaluate_episodes=2, progress=False)
+    assert [row["step"] for row in history.episodes] == list(range(7, 300, 7))  # Walk's episodes are 7 steps long
+    assert [row["step"] for row in history.evaluations] == [104, 200, 300]  # at the ends of blocks of 8
+    assert all(len(row["returns"]) == 2 for row in history.evaluations)
+    assert [row["step"] for row in history.metrics] == [256, 300] and "q1_loss" in history.metrics[0]
+    agent.fit(100, evaluate_every=100, progress=False)
+    assert [row["step"] for row in history.evaluations] == [104, 200, 300, 400]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    agent = tfsac.SAC("Pendulum-v1", **SMALL)
+    agent.fit(48, progress=False)
+    return agent
+
+
+def test_predict_is_the_policy_in_the_environments_units(trained):
+    observations = np.random.default_rng(0).normal(size=[5, 3]).astype(np.float32)
+    expected = 2 * np.tanh(trained._loop.agent.policy(observations)[0])  # Pendulum's torque reaches from -2 to 2
+    np.testing.assert_allclose(trained.predict(observations), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(trained.predict(observations[0]), expected[0], rtol=1e-5, atol=1e-6)
+    drawn = [trained.predict(observations[0], deterministic=False) for _ in range(20)]
+    assert len({float(x[0]) for x in drawn}) == 20 and all(abs(x[0]) <= 2 for x in drawn)
+
+
+@pytest.mark.parametrize("observation", [np.zeros(4), np.zeros([2, 4]), 1.0, np.zeros([1, 1, 3])])
+def test_predict_refuses_another_shape(trained, observation):
+    with pytest.raises(UserError, match=r"observation: expected shape \(3,\) or \(B, 3\), received"):
+        trained.predict(observation)
+
+
+def test_predict_takes_a_dict_as_the_environment_gives_it():
+    agent = tfsac.SAC("Dict-v0", **SMALL)
+    action = agent.predict({"velocity": np.array([1.0, 2.0]), "height": np.array(0.5)})
+    np.testing.assert_array_equal(action, agent.predict([0.5, 1.0, 2.0]))  # in the order of the keys
+
+
+def test_evaluate_is_a_rollout_of_the_policy(trained):
+    expected, _ = rollout(trained.policy.deterministic, make_env("Pendulum-v1"), 2, seed=7)
+    assert trained.evaluate(episodes=2, seed=7) == expected
+
+
+def test_an_object_is_evaluated_in_between_training_episodes():
+    """The same object: training begins a new episode behind it, and no transition leads from the one to the other."""
+    env = gym.make("Walk-v0", disable_env_checker=True)
+    agent = tfsac.SAC(env, **SMALL)
+    agent.fit(40, evaluate_every=16, evaluate_episodes=1, progress=False)
+    rows = agent._loop.replay.rows(0, 40)
+    np.testing.assert_array_equal(rows[:, 0], rows[:, 5])  # s and s' carry one episode's tag
+    begins = np.flatnonzero(rows[:, 1] == 0)
+    np.testing.assert_array_equal(begins, [0, 7, 14, 16, 23, 30, 32, 39])  # anew at 16 and 32, where it was evaluated
+
+
+def test_a_loaded_agent_goes_on_bit_for_bit(tmp_path):
+    whole = tfsac.SAC("Pendulum-v1", **SMALL)
+    whole.fit(96, progress=False)
+    part = tfsac.SAC("Pendulum-v1", **SMALL)
+    part.fit(48, progress=False)
+    part.save(tmp_path / "agent")
+    again = tfsac.load(tmp_path / "agent")
+    assert_same_agents(again, part)
+    assert again.history == part.history
+    again.fit(48, progress=False)
+    assert_same_agents(again, whole)
+    again.save(tmp_path / "agent")  # its own directory: the run goes on there
+    assert tfsac.load(tmp_path / "agent").step == 96
+
+
+def test_an_agent_of_an_object_is_loaded_with_one(tmp_path):
+    agent = tfsac.SAC(pendulum(), **SMALL)
+    agent.fit(32, progress=False)
+    agent.save(tmp_path)
+    with pytest.raises(UserError, match="go on in Python, with tfsac.load"):
+        tfsac.load(tmp_path)
+    again = tfsac.load(tmp_path, env=pendulum())
+    again.fit(8, progress=False)
+    assert again.step == 40
+
+
+def test_another_run_is_not_overwritten(tmp_path, trained):
+    trained.save(tmp_path)
+    with pytest.raises(UserError, match="already holds a run"):
+        tfsac.SAC("Pendulum-v1", **SMALL).save(tmp_path)
+
+
+def test_the_policy_of_a_saved_agent_runs_without_tensorflow(tmp_path, trained):
+    trained.save(tmp_path / "agent")
+    program = (
+        "import sys, tfsac\n"
+        "policy = tfsac.load_policy('agent')\n"
+        "print(repr(policy([0.6, 0.8, -1.0])[0]), policy([[0.6, 0.8, -1.0]] * 3).shape)\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{trained.predict([0.6, 0.8, -1.0])[0]!r} (3, 1)\n"
+
+
+def test_importing_tfsac_imports_nothing_heavy():
+    program = "import sys; before = set(sys.modules); import tfsac; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    imported = done.stdout.split()
+    assert len(imported) < 20 and not {"numpy", "gymnasium", "tensorflow"} & set(imported)
+
+
+class Interrupting(gym.Wrapper):
+    """Ctrl-C in the middle of a block, as the environment takes its step number 35."""
+
+    steps = 0
+
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 35:
+            os.kill(os.getpid(), signal.SIGINT)
+        return super().step(action)
+
+
+def test_ctrl_c_leaves_the_agent_at_its_last_whole_block_and_fit_goes_on():
+    before = signal.getsignal(signal.SIGINT)
+    agent = tfsac.SAC(Interrupting(pendulum()), **SMALL)
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 40"):
+        agent.fit(64, progress=False)
+    assert signal.getsignal(signal.SIGINT) is before
+    agent.fit(24, progress=False)
+    whole = tfsac.SAC("Pendulum-v1", **SMALL)
+    whole.fit(64, progress=False)
+    assert_same_agents(agent, whole)
+
+
+def test_fit_works_twice_and_in_a_thread():
+    agents = [tfsac.SAC("Pendulum-v1", **SMALL) for _ in range(2)]
+    faults = []
+
+    def fit():
+        try:
+            agents[1].fit(32, progress=False)
+        except BaseException as fault:
+            faults.append(fault)
+
+    agents[0].fit(32, progress=False)
+    thread = threading.Thread(target=fit)
+    thread.start()
+    thread.join()
+    assert not faults
+    assert_same_agents(*agents)
+
+
+def test_commands_go_on_with_what_python_saved(tmp_path, trained):
+    trained.save(tmp_path / "agent")
+    program = [sys.executable, "-m", "tfsac.evaluate", "--logdir=agent", "--episodes=2", "--json"]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert str(trained.evaluate(2)) in done.stdout

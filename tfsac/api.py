@@ -1,0 +1,314 @@
+"""Agents in Python, in a notebook or a program of your own.
+
+env = gymnasium.make("Pendulum-v1")
+agent = tfsac.SAC(env, seed=0)
+agent.fit(10_000, evaluate_every=1_000)
+action = agent.predict(observation)
+agent.save("pendulum")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from tqdm import tqdm
+
+import tfsac
+from tfsac.algorithms import registry
+from tfsac.data.envs import EnvSettings, require_time_limit, to_bounds
+from tfsac.data.rollout import rollout
+from tfsac.errors import require
+from tfsac.policy import Policy
+from tfsac.run import checkpoint, config, directory
+from tfsac.run import settings as run_settings
+from tfsac.run.interrupts import Interrupts
+from tfsac.run.loop import METRICS_EVERY, TrainSettings, make_loop
+from tfsac.setting_types import parameters
+from tfsac.trust import check_trusted
+
+Env = gym.Env | str | Callable[[], gym.Env]
+
+
+class History(NamedTuple):
+    """What came of training so far: tables as lists of rows.
+
+    Attributes:
+        episodes: step, return and length of each finished training episode.
+        metrics: step and the means of the metrics over a block of gradient steps, every 250 environment steps.
+        evaluations: step and returns of the deterministic policy, a list.
+    """
+
+    episodes: list[dict[str, Any]]
+    metrics: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+
+
+class Learner:
+    """An agent and the environment that it learns in.
+
+    Args:
+        env: a gymnasium.Env, the id of one, or a function that makes one. An object is evaluated in as well, between
+            training episodes; of the others one more is made for that.
+        seed: of weights, noise, replay, exploration and episodes.
+        algorithm: a name, as `train.algorithm` in gin files.
+        settings: of the algorithm, of `train` and of `env`, by keyword, as in gin files: discount=0.98,
+            batch_size=128, action_delay=1.
+
+    Attributes:
+        history: a `History`.
+
+    Raises:
+        UserError: an environment that the agents cannot act in, or a setting that nothing reads or that cannot work.
+    """
+
+    algorithm = "sac"
+
+    def __init__(self, env: Env, seed: int = 0, *, algorithm: str | None = None, **settings: Any):
+        name = algorithm or self.algorithm
+        scope = registry.find(name).scope
+        bindings = {"train.algorithm": name, "train.seed": seed, "env.id": env if isinstance(env, str) else None}
+        for parameter, value in settings.items():
+            shared = {"train": TrainSettings, "env": EnvSettings}.items()
+            place = next((name for name, kind in shared if parameter in parameters(kind)), scope)
+            bindings[f"{place}.{parameter}"] = value
+        self._begin(env, config.resolve(bindings, run_settings.scopes(registry.find(name))))
+        self._loop.begin_from_other_run()
+
+    def _begin(self, env, settings):
+        self._env, self._settings, self._directory = env, settings, None
+        options = TrainSettings(**settings["train"])
+        require(
+            options.num_envs == 1 or not self._is_object,
+            f"num_envs = {options.num_envs}: expected a function that makes environments, received one environment",
+        )
+        require(options.collectors == 0, "collectors: python -m tfsac.train has them")
+        require(not options.env_processes, "env_processes: python -m tfsac.train has them")
+        envs = [self._make() for _ in range(options.num_envs)]
+        self._evaluation_env = envs[0] if self._is_object else None
+        self._loop = make_loop(settings, envs)
+        self.history = History([], [], [])
+
+    @property
+    def _is_object(self):
+        return isinstance(self._env, gym.Env)
+
+    def _make(self, unit_actions=True):
+        if self._env is None or isinstance(self._env, str):
+            return EnvSettings(**self._settings["env"]).make(unit_actions)
+        env = self._env if self._is_object else self._env()
+        return EnvSettings(**self._settings["env"]).with_imperfections(env, unit_actions)
+
+    @property
+    def step(self) -> int:
+        """Environment steps taken so far."""
+        return self._loop.step
+
+    @property
+    def policy(self) -> Policy:
+        """The policy as it is now: observations in the environment's units, actions in [-1, 1]^A."""
+        return self._loop.policy
+
+    def fit(
+        self, steps: int, evaluate_every: int | None = None, evaluate_episodes: int = 10, progress: bool = True
+    ) -> History:
+        """Trains for so many environment steps more.
+
+        Args:
+            steps: how many.
+            evaluate_every: steps between two evaluations, of which the end is one; None makes none.
+            evaluate_episodes: episodes of an evaluation.
+            progress: whether to show a bar.
+
+        Returns:
+            `history`, which goes on from call to call.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C, as soon as the block of steps under way is whole; `fit` can go on then.
+            NonFiniteError, RunError: see `envs.wrap`.
+        """
+        require(steps > 0, f"steps: expected a positive number, received {steps}")
+        total, shown = self.step + steps, {}
+        with Interrupts() as interrupts, tqdm(total=steps, unit="step", mininterval=0.5, disable=not progress) as bar:
+            for block in self._loop.blocks(total):
+                for step, reward, length in block.episodes:
+                    self.history.episodes.append({"step": step, "return": reward, "length": length})
+                    shown["return"] = f"{reward:.4g}"
+                if block.metrics and block.is_due(METRICS_EVERY):
+                    means = {name: float(np.mean(values)) for name, values in block.metrics.items()}
+                    self.history.metrics.append({"step": block.step} | means)
+                if block.is_due(evaluate_every) and not interrupts:
+                    returns = self._evaluate(evaluate_episodes, 0, interrupts.__bool__)
+                    if returns:
+                        self.history.evaluations.append({"step": block.step, "returns": returns})
+                        shown["evaluation"] = f"{np.mean(returns):.4g}"
+                bar.set_postfix(shown, refresh=False)
+                bar.update(block.step - block.before)
+                if interrupts:
+                    raise KeyboardInterrupt(f"stopped at step {block.step}; fit goes on from there")
+        return self.history
+
+    def predict(self, observation: Any, deterministic: bool = True) -> np.ndarray:
+        """The action for an observation.
+
+        Args:
+            observation: [O], or [B, O] for a batch, in the environment's units; or a dict where the environment has
+                Dict observations.
+            deterministic: tanh(mu) scaled to the bounds; else a sample of the policy.
+
+        Returns:
+            [A] or [B, A] in the environment's units.
+
+        Raises:
+            UserError: an observation of another shape.
+        """
+        policy, size = self.policy, self.policy.sizes[0]
+        if isinstance(observation, Mapping):
+            space = self._loop.collector.envs[0].unwrapped.observation_space
+            observation = gym.spaces.flatten(space, observation)
+        observation = _as_observation(observation, size)
+        if deterministic:
+            action = policy.deterministic(observation)
+        else:
+            noise = np.random.default_rng().standard_normal([*observation.shape[:-1], policy.sizes[-1]], np.float32)
+            action = policy.sample(observation, noise)
+        return to_bounds(action, *self._loop.action_bounds)
+
+    def evaluate(self, episodes: int = 100, seed: int = 0) -> list[float]:
+        """Returns of episodes with the deterministic policy, on the start states of the seeds from `seed` on."""
+        return self._evaluate(episodes, seed, None)
+
+    def _evaluate(self, episodes, seed, is_over):
+        if self._evaluation_env is None:
+            self._evaluation_env = self._make()
+        require_time_limit(self._evaluation_env, self._settings["env"]["id"] or "the environment")
+        results = rollout(self.policy.deterministic, self._evaluation_env, episodes, seed, is_over)
+        self._give_back()
+        return results and results[0]
+
+    def _give_back(self):
+        """Training goes on in an environment that something else has used."""
+        if self._is_object:
+            self._loop.collector.begin_anew()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a run directory, from which `load` and the commands' --logdir go on.
+
+        Raises:
+            UserError: it holds another run, or cannot be written.
+        """
+        directory.check_free(path, overwrite=Path(path).absolute() == self._directory)
+        with directory.take(path, overwrite=False):
+            directory.write_whole(Path(path) / "config.gin", config.write(self._settings))
+            facts, arrays = self._loop.get_state()
+            facts |= {
+                "tfsac": tfsac.__version__,
+                "settings": self._settings,
+                "log": {"seconds": 0.0, "bytes": {}},
+                "history": self.history._asdict(),
+            }
+            checkpoint.save(Path(path) / "checkpoints", self.step, facts, arrays, self._loop.replay)
+        self._directory = Path(path).absolute()
+
+    def export(self, out: str | os.PathLike[str], episodes: int = 100, name: str | None = None) -> dict[str, Any]:
+        """Writes the policy in every format, each measured beside this agent; see `deploy.pipeline.export`."""
+        from tfsac.deploy import pipeline  # its formats import TensorFlow's converter
+
+        env = EnvSettings(**self._settings["env"])
+        states = self._loop.replay.rows(0, len(self._loop.replay))[:, : self.policy.sizes[0]]
+        require(len(states) > 0, "the agent has collected nothing yet: fit it first")
+        training = {"steps": self.step, "gin": config.write(self._settings)}
+        report = pipeline.export(self.policy, states, self._make(False), env, training, out, episodes, name)
+        self._give_back()
+        return report
+
+
+class SAC(Learner):
+    """`algorithms.sac.SAC` in an environment; see `Learner`."""
+
+    algorithm = "sac"
+
+
+class SACv1(Learner):
+    """`algorithms.sac_v1.SACv1` in an environment; see `Learner`."""
+
+    algorithm = "sac_v1"
+
+
+class CrossQ(Learner):
+    """`algorithms.crossq.CrossQ` in an environment; see `Learner`."""
+
+    algorithm = "crossq"
+
+
+def load(path: str | os.PathLike[str], env: Env | None = None, trust: Sequence[str] = ()) -> Learner:
+    """The agent of a run directory, written by `Learner.save` or by `tfsac.train`; it can go on learning.
+
+    Args:
+        path: the directory.
+        env: as for `Learner`; None makes the one that the run names.
+        trust: modules of yours that the run names and that may be imported.
+
+    Raises:
+        UserError: no sound checkpoint, or a module that is not trusted.
+    """
+    restored = checkpoint.restore(Path(path) / "checkpoints")
+    with checkpoint.reading(f"the checkpoint of step {restored.step}"):
+        settings = restored.settings
+        check_trusted([settings["train"]["algorithm"]], trust, path)
+        if env is None:
+            check_trusted(restored.env.modules(), trust, path)
+        learner = Learner.__new__(Learner)
+        env = restored.env.id if env is None else env
+        learner._begin(env, run_settings.complete(settings, settings["train"]["algorithm"]))
+        segments = checkpoint.replay_segments(restored)
+        learner._loop.set_state(restored.step, restored.facts, restored.arrays, segments)
+        learner.history = History(**restored.facts.get("history", learner.history._asdict()))
+    learner._directory = Path(path).absolute()
+    return learner
+
+
+def load_policy(path: str | os.PathLike[str], trust: Sequence[str] = ()) -> Callable[[Any], np.ndarray]:
+    """The deterministic policy of a run directory, a .tflite file or a SavedModel directory, as a function.
+
+    A run directory and a .tflite file need no TensorFlow.
+
+    Returns:
+        observation [O] or [B, O] -> action [A] or [B, A], both in the environment's units.
+
+    Raises:
+        UserError: nothing usable there.
+    """
+    if not (Path(path) / "checkpoints").is_dir():
+        from tfsac.deploy import artefact
+
+        act, _ = artefact.load(path)
+        return lambda observation: np.apply_along_axis(act, -1, np.asarray(observation, np.float32))
+    restored = checkpoint.restore(Path(path) / "checkpoints")
+    with checkpoint.reading(f"the checkpoint of step {restored.step}"):
+        policy, bounds = restored.policy, restored.facts.get("action")
+        if bounds is None:  # of tfsac 0.1
+            check_trusted(restored.env.modules(), trust, path)
+            space = restored.env.make(unit_actions=False).action_space
+            bounds = {"low": space.low, "high": space.high, "dtype": space.dtype}
+        low, high = (np.array(bounds[name], bounds["dtype"]) for name in ("low", "high"))
+        require(low.shape == high.shape == policy.sizes[-1:], "expected as many bounds as actions")
+    return lambda observation: to_bounds(policy.deterministic(_as_observation(observation, policy.sizes[0])), low, high)
+
+
+def _as_observation(observation, size):
+    observation = np.asarray(observation, np.float32)
+    require(
+        observation.ndim in (1, 2) and observation.shape[-1] == size,
+        f"observation: expected shape ({size},) or (B, {size}), received {observation.shape}",
+    )
+    return observation
+
+
+def export_policy(agent: Learner, out: str | os.PathLike[str], episodes: int = 100, name: str | None = None):
+    """As `agent.export(out, episodes, name)`."""
+    return agent.export(out, episodes, name)
