@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tfsac import checkpoint
-from tfsac.replay import Replay
+from tfsac.data.replay import Replay
+from tfsac.run import checkpoint
 
 CAPACITY, NEW, SIZES = 1_000_000, 10_000, (10, 2)
-FACTS = {"settings": {"train": {"env_id": "Reacher-v5"}}}
+FACTS = {"settings": {"train": {}, "env": {"id": "Reacher-v5"}}}
 
 
 def peak_mb():

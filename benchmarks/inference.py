@@ -7,16 +7,13 @@ def load(policy, observation_dim, action_dim, batch_size):
     """A function without arguments that answers the same batch of observations every time.
 
     Args:
-        policy: weights by name, or the path of an artefact.
+        policy: a `Policy`, or the path of an artefact.
         observation_dim, action_dim: sizes O and A.
         batch_size: observations a call, B.
     """
     observation = np.random.default_rng(0).uniform(-1, 1, [batch_size, observation_dim]).astype(np.float32)
-    if isinstance(policy, dict):
-        from tfsac.numpy_policy import NumpyPolicy
-
-        act = NumpyPolicy(policy).deterministic
-        return lambda: act(observation)
+    if not isinstance(policy, str):
+        return lambda: policy.deterministic(observation)
     if policy.endswith(".tflite"):
         from ai_edge_litert.interpreter import Interpreter
 

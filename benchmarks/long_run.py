@@ -10,50 +10,53 @@ import sys
 import time
 from pathlib import Path
 
-import tfsac.sac
 from tfsac import train
+from tfsac.algorithms import sac
+from tfsac.run import settings
 
 STEPS, EVERY = 500_000, 50_000
+TABLE = Path(__file__).with_suffix(".csv")
 PARAMS = [
+    "train.algorithm = 'long_run:Watched'",
     f"train.total_steps = {STEPS}", f"train.replay_capacity = {EVERY}", "train.batch_size = 16",
     "train.steps_per_call = 100",
     f"train.eval_every = {EVERY}", "train.eval_episodes = 2",
     "SAC.policy_hidden_units = (16, 16)", "SAC.critic_hidden_units = (16, 16)",
 ]  # fmt: skip
-rows = []
 
 
-class SAC(tfsac.sac.SAC):
-    """Looks at its own process now and then."""
+class Watched(sac.SAC):
+    """`SAC` that looks at its own process now and then, and writes down what it sees."""
 
-    def update(self, batches):
+    seconds = None  # when it last looked
+
+    def update(self, rows):
         before = int(self.gradient_steps.numpy())
-        metrics = super().update(batches)
+        metrics = super().update(rows)
         steps = int(self.gradient_steps.numpy())
         if steps // EVERY > before // EVERY:
             now, pages = time.perf_counter(), int(Path("/proc/self/statm").read_text().split()[1])
-            rate = EVERY / (now - rows[-1]["seconds"]) if rows else ""
-            row = {"gradient_steps": steps, "seconds": now, "steps_per_second": rate}
-            row |= {
+            row = {
+                "gradient_steps": steps,
+                "seconds": now,
+                "steps_per_second": EVERY / (now - self.seconds) if self.seconds else "",
                 "resident_mb": pages * os.sysconf("SC_PAGESIZE") / 1e6,
                 "open_files": len(os.listdir("/proc/self/fd")),
+                "traces": sum(compiled.experimental_get_tracing_count() for compiled in self._compiled.values()),
             }
-            traces = sum(compiled.experimental_get_tracing_count() for compiled in self._compiled.values())
-            rows.append(row | {"traces": traces})
-            print(row | rows[-1], flush=True)
+            with open(TABLE, "a" if self.seconds else "w", newline="") as file:
+                writer = csv.DictWriter(file, list(row), lineterminator="\n")
+                if not self.seconds:
+                    writer.writeheader()
+                writer.writerow(row)
+            self.seconds = now
+            print(row, flush=True)
         return metrics
 
 
 def main():
-    train.AGENTS["sac"] = SAC
     train.set_threads()
-    settings = train.read_settings([], PARAMS)
-    status = train.run("runs/long_run", True, None, settings)
-    with open(Path(__file__).with_suffix(".csv"), "w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return status
+    return train.run("runs/long_run", settings.read([], PARAMS), overwrite=True)
 
 
 if __name__ == "__main__":

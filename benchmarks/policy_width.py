@@ -13,12 +13,12 @@ import numpy as np
 from learning import RESULTS, WIDTHS, read_returns
 from matplotlib import pyplot as plt
 
-from tfsac import checkpoint, device_kit, tflite
-from tfsac.env_facts import describe
-from tfsac.envs import make_env
+from tfsac.deploy import device_kit, pipeline
+from tfsac.deploy.formats import tflite
+from tfsac.run import checkpoint
 
 HERE = Path(__file__).parent
-TASKS = {"pendulum": ("Pendulum-v1", 10_000), "reacher": ("Reacher-v5", 30_000)}
+TASKS = {"pendulum": 10_000, "reacher": 30_000}  # steps
 KINDS = ("float32", "dynamic")
 WINDOWS, SECONDS = 15, 0.2
 
@@ -27,19 +27,18 @@ def name_of(task, width):
     return f"{task}-sac-policy_{width}"
 
 
-def files(task, env_id, width, folder):
+def files(task, width, folder):
     """Writes both kinds of the file -> their paths by kind, and their bytes without metadata."""
     restored = checkpoint.restore(f"runs/learning/{name_of(task, width)}-seed0/checkpoints")
-    env = make_env(env_id, unit_actions=False)
+    env = restored.env.make(unit_actions=False)
     size = env.observation_space.shape[0]
     states = np.concatenate(list(checkpoint.replay_segments(restored)))[::10, :size]
-    facts = describe(env)
-    facts["observation"] |= {"low": states.min(axis=0).tolist(), "high": states.max(axis=0).tolist()}
+    made = pipeline.prepare(restored.policy, states, env, restored.env, {"steps": restored.step})
     paths, sizes = {}, {}
     for kind in KINDS:
-        bare = tflite.convert(restored.policy_weights, env.action_space.low, env.action_space.high, kind, states)
-        paths[kind], sizes[kind] = Path(folder) / f"{task}_{width}_{kind}.tflite", len(bare)
-        paths[kind].write_bytes(tflite.embed(bare, facts))
+        paths[kind] = Path(folder) / f"{task}_{width}_{kind}.tflite"
+        tflite.TFLite(kind).write(paths[kind], made)
+        sizes[kind] = len(tflite.with_facts(paths[kind].read_bytes(), None))
     return paths, sizes
 
 
@@ -55,10 +54,10 @@ def microseconds(policy, observation):
 def rows():
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for task, (env_id, step) in TASKS.items():
+        for task, step in TASKS.items():
             policies, sizes = {}, {}
             for width in WIDTHS:
-                paths, size = files(task, env_id, width, folder)
+                paths, size = files(task, width, folder)
                 for kind in KINDS:
                     policies[width, kind] = device_kit.run_policy.Policy(paths[kind])
                     sizes[width, kind] = size[kind]

@@ -25,11 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tfsac import checkpoint
-from tfsac.envs import make_env
-from tfsac.numpy_policy import NumpyPolicy
-from tfsac.replay import Transition
-from tfsac.rollout import rollout, summary
+from tfsac.data.envs import make_env
+from tfsac.data.replay import Transition
+from tfsac.data.rollout import rollout, summary
+from tfsac.run import checkpoint
 
 RUNS = Path("runs/ray")
 SLOW = "slow_pendulum:SlowPendulum-v0"
@@ -75,7 +74,7 @@ def ratio(name, collectors, **options):
 def evaluated(name):
     """100 episodes of plain Pendulum with the last checkpoint."""
     found = checkpoint.restore(RUNS / name / "checkpoints")
-    returns, _ = rollout(NumpyPolicy(found.policy_weights).deterministic, make_env("Pendulum-v1"), 100)
+    returns, _ = rollout(found.policy.deterministic, make_env("Pendulum-v1"), 100)
     return f"step {found.step}: {summary(returns)}"
 
 
@@ -129,9 +128,8 @@ def sweep():
 def weigh():
     """Pickled as Ray sends them."""
     found = checkpoint.restore(RUNS / "fast-1" / "checkpoints")
-    policy = len(pickle.dumps(NumpyPolicy(found.policy_weights), protocol=5))
-    rows = next(iter(checkpoint.replay_segments(found)))[:8]
-    block = Transition(rows[:, :3], rows[:, 3:4], rows[:, 4], rows[:, 5:8], rows[:, 8])
+    policy = len(pickle.dumps(found.policy, protocol=5))
+    block = Transition.split(next(iter(checkpoint.replay_segments(found)))[:8], 3, 1)  # of Pendulum's sizes
     print(f"policy {policy:,} bytes, a block of 8 steps {len(pickle.dumps((block, []), protocol=5)):,} bytes")
 
 

@@ -24,19 +24,20 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
-import tensorflow as tf
 import torch
 from stable_baselines3 import SAC as SB3
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import ReplayBufferSamples
 
-from tfsac.adam import BETA_2, EPSILON
-from tfsac.replay import Transition
-from tfsac.sac import SAC
+from tfsac.algorithms.adam import BETA_2, EPSILON
+from tfsac.algorithms.sac import SAC
+from tfsac.data.replay import Transition
+from tfsac.quiet_tensorflow import keras, tf
 
 OBSERVATION_DIM, ACTION_DIM, BATCH = 17, 6, 256  # HalfCheetah's sizes; networks of 256 x 256
 ALPHA = 0.2  # not 1, where SB3's loss, a multiple of log alpha, vanishes
+NETWORKS = ("policy", "q1", "q1_target", "q2", "q2_target")
 TOLERANCE = 1e-5
 
 
@@ -57,8 +58,18 @@ def tfsac_update(agent, batch, noise):
     return {name: np.asarray(x) for name, x in found.items()}
 
 
-def sb3_update(weights, batch, noise, dtype):
-    """The same of Stable-Baselines3, in our names and layouts."""
+def dense_layers(agent):
+    """Kernel and bias of every dense layer by name: of the policy, of both Q, of both targets."""
+    return {
+        f"{name}/{layer.name}": (layer.kernel.numpy(), layer.bias.numpy())
+        for name in NETWORKS
+        for layer in getattr(agent, name).layers
+        if isinstance(layer, keras.layers.Dense)
+    }
+
+
+def sb3_update(layers, batch, noise, dtype):
+    """The same of Stable-Baselines3, in our names and layouts; layers are those of `dense_layers`."""
 
     class Extractor(FlattenExtractor):
         def forward(self, observations):  # SB3 hands them over in float32
@@ -71,16 +82,18 @@ def sb3_update(weights, batch, noise, dtype):
     model.log_ent_coef.data = model.log_ent_coef.data.to(dtype)
     model.set_logger(configure(None, []))
     model.actor.action_dist.epsilon = 0.0
-    layers = {"policy/mu": model.actor.mu, "policy/log_std": model.actor.log_std}
-    layers |= {f"policy/hidden_{i}": model.actor.latent_pi[2 * i] for i in range(2)}
+    theirs = {"policy/mu": model.actor.mu, "policy/log_std": model.actor.log_std}
+    theirs |= {f"policy/hidden_{i}": model.actor.latent_pi[2 * i] for i in range(2)}
     for suffix, critic in ("", model.critic), ("_target", model.critic_target):
         for i, network in enumerate(critic.q_networks, start=1):
             names = "hidden_0", "hidden_1", "output"
-            layers |= {f"q{i}{suffix}/{name}": network[2 * j] for j, name in enumerate(names)}
+            theirs |= {f"q{i}{suffix}/{name}": network[2 * j] for j, name in enumerate(names)}
+    assert theirs.keys() == layers.keys()
     with torch.no_grad():
-        for name, layer in layers.items():
-            layer.weight.copy_(torch.from_numpy(weights[f"{name}/kernel"].T))
-            layer.bias.copy_(torch.from_numpy(weights[f"{name}/bias"]))
+        for name, layer in theirs.items():
+            kernel, bias = layers[name]
+            layer.weight.copy_(torch.from_numpy(kernel.T))
+            layer.bias.copy_(torch.from_numpy(bias))
 
     observation, action, reward, next_observation, terminated = (torch.tensor(x, dtype=dtype) for x in batch)
     samples = ReplayBufferSamples(observation, action, next_observation, terminated[:, None], reward[:, None])
@@ -103,7 +116,7 @@ def sb3_update(weights, batch, noise, dtype):
         "alpha loss / coefficient": losses["train/ent_coef_loss"] / np.log(ALPHA),
         "gradient log_alpha": gradient(model.ent_coef_optimizer, model.log_ent_coef)[0],
     }
-    for name, layer in layers.items():
+    for name, layer in theirs.items():
         if "_target" not in name:
             optimizer = (model.actor if name.startswith("policy") else model.critic).optimizer
             found[f"gradient {name}/kernel"] = gradient(optimizer, layer.weight).T
@@ -122,11 +135,11 @@ def main():
     rng = np.random.default_rng(0)
     agent = SAC(OBSERVATION_DIM, ACTION_DIM, seed=0, initial_alpha=ALPHA)
     # biases, which start at zero, and targets, which start equal, get values of their own
-    state = agent.get_state()
-    for name, x in state.items():
-        if name.endswith("bias") or "_target/" in name:
-            state[name] = x + rng.normal(0, 0.05, x.shape).astype(np.float32)
-    agent.set_state(state)
+    for name in NETWORKS:
+        for x in getattr(agent, name).variables:
+            if x.ndim == 1 or name.endswith("_target"):
+                x.assign(x.numpy() + rng.normal(0, 0.05, x.shape).astype(np.float32))
+    layers = dense_layers(agent)  # before the update
     observation, next_observation = rng.normal(size=[2, BATCH, OBSERVATION_DIM])
     action = rng.uniform(-1, 1, [BATCH, ACTION_DIM])
     batch = observation, action, rng.normal(size=BATCH), next_observation, rng.random(BATCH) < 0.2
@@ -134,7 +147,7 @@ def main():
     noise = rng.normal(size=[2, BATCH, ACTION_DIM]).astype(np.float32)
 
     ours = tfsac_update(agent, batch, noise)
-    theirs, theirs_float32 = (sb3_update(state, batch, noise, dtype) for dtype in (torch.float64, torch.float32))
+    theirs, theirs_float32 = (sb3_update(layers, batch, noise, dtype) for dtype in (torch.float64, torch.float32))
     assert ours.keys() == theirs.keys()
     rows = [("quantity", "tfsac", "sb3", "relative_difference", "sb3_float32_difference")]
     for name, expected in theirs.items():

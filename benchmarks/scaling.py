@@ -1,15 +1,14 @@
 """How the cost of training grows: python benchmarks/scaling.py
 
-Runs tfsac's training loop on Reacher-v5 with one setting at a time away from its default, SECONDS for each, and a chain
-of matrix products after each, whose speed says how fast the machine was at that moment. Then the memory of replays
-that have been filled. Writes scaling.csv (setting, value, steps_per_second, gflops, replay_mb) and scaling.png. For a
-quiet machine: ten minutes.
+Iterates tfsac's training loop on Reacher-v5 with one setting at a time away from its default, SECONDS for each, and
+runs a chain of matrix products after each, whose speed says how fast the machine was at that moment. Then the memory of
+replays that have been filled. Writes scaling.csv (setting, value, steps_per_second, gflops, replay_mb) and scaling.png.
+For a quiet machine: ten minutes.
 """
 
 import csv
 import time
 from pathlib import Path
-from unittest import mock
 
 import matplotlib
 
@@ -17,11 +16,12 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-import paced
 from throughput import gemm_rate
 
 from tfsac import train
-from tfsac.replay import Replay
+from tfsac.data.replay import Replay
+from tfsac.run import settings
+from tfsac.run.loop import make_loop
 
 HERE, SECONDS, START = Path(__file__).parent, 5, 1_000
 SIZES = 10, 2  # of Reacher-v5
@@ -41,42 +41,35 @@ NAMES = {
 }
 
 
-class FullReplay(Replay):
-    """Full from the start, of noise: batches come from all over its memory, as they do late in training."""
-
-    def __init__(self, capacity, *sizes, seed):
-        super().__init__(capacity, *sizes, seed=seed)
-        rows = np.random.default_rng(0).standard_normal([1_000, self._rows.shape[1]], np.float32)
-        for _ in range(capacity // 1_000):
-            self.insert_rows(rows)
+def fill(replay):
+    """Fills it with noise: batches come from all over its memory, as they do late in training."""
+    rows = np.random.default_rng(0).standard_normal([1_000, 2 * SIZES[0] + SIZES[1] + 2], np.float32)
+    for _ in range(replay.capacity // 1_000):
+        replay.insert_rows(rows)
 
 
 def steps_per_second(setting, value):
     """Median over blocks of training."""
-    params = ["train.env_id = 'Reacher-v5'", f"train.start_steps = {START}"]
-    params += [f"train.{name} = 1_000_000_000" for name in ("total_steps", "eval_every", "checkpoint_every")]
+    params = ["env.id = 'Reacher-v5'", f"train.start_steps = {START}"]
     if setting == "width":
         params += [f"SAC.{network}_hidden_units = ({value}, {value})" for network in ("policy", "critic")]
     else:
         params.append(f"train.{setting} = {value}")
-    marks = []
-
-    def between(agent, step):
-        if step > START:  # the first block with gradient steps is the one that is traced
-            marks.append((time.perf_counter(), step))
+    loop, marks = make_loop(settings.read([], params)), []
+    fill(loop.replay)
+    for block in loop.blocks(10**9):
+        if block.step > START:  # the first block with gradient steps is the one that is traced
+            marks.append((time.perf_counter(), block.step))
             if marks[-1][0] - marks[0][0] > SECONDS and len(marks) > 5:
-                raise paced.Stop
-
-    with mock.patch.object(train, "Replay", FullReplay):
-        paced.run([], params, between)
+                break
     seconds, steps = np.diff(np.array(marks), axis=0).T
     return np.median(steps / seconds)
 
 
 def replay_megabytes(capacity):
     """What a full replay adds to the memory of the process."""
-    before = resident()
-    replay = FullReplay(capacity, *SIZES, seed=0)
+    before, replay = resident(), Replay(capacity, *SIZES, seed=0)
+    fill(replay)
     assert len(replay) == capacity  # and so it is held until here
     return resident() - before
 

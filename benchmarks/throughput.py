@@ -1,25 +1,33 @@
-"""Where the time of training goes: python benchmarks/throughput.py [GIN_FILE]
+"""Where the time of training goes: python benchmarks/throughput.py [GIN_FILE] [--steps_per_call=N]
 
 Runs the parts of the training loop by turns, in windows: acting, environment, replay, update, and a loop of matrix
 products on as many cores as training uses, whose speed is the floor that the update is held to. Prints medians.
 Threads as in training: TF_NUM_INTEROP_THREADS=1 for one core. Use it on a quiet machine.
+
+    python benchmarks/throughput.py [GIN_FILE] [--steps_per_call=N] --against=CHECKOUT
+
+compares whole steps of training instead, of this tree and of another revision's: `git worktree add CHECKOUT REVISION`.
+Each side has a process of its own (one_side.py, in the Python that runs this), and they take turns: one trains a window
+of steps while the other waits. Prints the steps/s of both, medians of the windows, and their ratio.
 """
 
-import tfsac.quiet_tensorflow  # noqa: F401, isort: skip
-
+import argparse
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from tfsac import train
-from tfsac.collector import Collector
-from tfsac.envs import make_env
-from tfsac.numpy_policy import NumpyPolicy
-from tfsac.replay import Replay
+from tfsac.data.collector import BehaviourPolicy
+from tfsac.quiet_tensorflow import tf
+from tfsac.run import settings as run_settings
+from tfsac.run.loop import TrainSettings, make_loop
 
+HERE = Path(__file__).parent
 WINDOWS, BLOCKS = 15, 10  # a window is BLOCKS blocks of steps_per_call environment steps
+WINDOW_STEPS = 240  # of a window of one side
 
 
 def update_flop(agent, batch_size):
@@ -60,27 +68,23 @@ def gemm_rate(threads, size=256, repeats=200):
     return rate
 
 
-def main(gin_file):
+def parts(gin_file, params):
+    """Prints what each part of the loop takes."""
     threads = train.set_threads()
-    settings = train.read_settings([gin_file], [])
-    options = settings["train"]
-    env = make_env(options["env_id"])
-    sizes = env.observation_space.shape[0], env.action_space.shape[0]
-    agent = train.AGENTS[options["algorithm"]](*sizes, 0, **list(settings.values())[1])
-    replay, rng = Replay(100_000, *sizes, seed=0), np.random.default_rng(0)
-    policy = NumpyPolicy(agent.policy_weights())
-    acting = [0.0]
+    settings = run_settings.read([gin_file], params)
+    loop, options = make_loop(settings), TrainSettings(**settings["train"])
+    agent, replay, collector = loop.agent, loop.replay, loop.collector
+    policy, acting = BehaviourPolicy(loop.policy, agent.action_dim, 0, np.random.default_rng(0)), [0.0]
 
     def act(observation, step):
         begin = time.perf_counter()
-        action = policy.sample(observation, rng.standard_normal(sizes[1], np.float32))
+        action = policy(observation, step)
         acting[0] += time.perf_counter() - begin
         return action
 
-    collector = Collector([env], 0)
     replay.insert(collector.collect(2_000, act)[0])
-    block, updates = options["steps_per_call"], options["steps_per_call"] * options["updates_per_step"]
-    agent.update(replay.sample(updates, options["batch_size"]))
+    block, updates = options.steps_per_call, options.steps_per_call * options.updates_per_step
+    agent.update(replay.sample(updates, options.batch_size))
     rate, rows = gemm_rate(max(threads)), []
     for _ in range(WINDOWS):
         seconds = dict.fromkeys(["acting", "environment", "replay", "update"], 0.0)
@@ -89,11 +93,11 @@ def main(gin_file):
             transitions, _ = collector.collect(block, act)
             marks.append(time.perf_counter())
             replay.insert(transitions)
-            batches = replay.sample(updates, options["batch_size"])
+            batches = replay.sample(updates, options.batch_size)
             marks.append(time.perf_counter())
             agent.update(batches)
             marks.append(time.perf_counter())
-            policy = NumpyPolicy(agent.policy_weights())
+            policy.policy = agent.deployed_policy()
             marks.append(time.perf_counter())
             collect, gather, update, copy = np.diff(marks)
             seconds["acting"] += acting[0] + copy
@@ -101,16 +105,71 @@ def main(gin_file):
             seconds["replay"] += gather
             seconds["update"] += update
         rows.append([1e3 * seconds[part] / (BLOCKS * block) for part in seconds] + [rate()])
-    *parts, gemm = np.median(rows, axis=0)
-    total, per_update = sum(parts), parts[3] / options["updates_per_step"]
+    *milliseconds, gemm = np.median(rows, axis=0)
+    total, per_update = sum(milliseconds), milliseconds[3] / options.updates_per_step
     print(f"threads {threads}: {1e3 / total:.0f} steps/s, {1e3 / per_update:.0f} updates/s")
-    for name, ms in zip(("acting", "environment", "replay", "update"), parts, strict=True):
+    for name, ms in zip(seconds, milliseconds, strict=True):
         print(f"  {name:12} {ms:6.3f} ms a step, {100 * ms / total:4.1f} %")
-    if options["algorithm"] == "sac":
-        floor = update_flop(agent, options["batch_size"]) / gemm * 1e3
+    if options.algorithm == "sac":
+        floor = update_flop(agent, options.batch_size) / gemm * 1e3
         shown = f"{gemm / 1e9:.0f} GFLOP/s on {max(threads)} core{'s' * (max(threads) > 1)}"
         print(f"  floor {floor:.2f} ms ({shown}): the update reaches {floor / per_update:.2f}")
 
 
+def compare(gin_file, params, checkout):
+    """Prints steps/s of this tree and of the one in another checkout, measured by turns."""
+    sides = {"this tree": HERE.parent, str(checkout): checkout}
+    processes = {name: start(tree, gin_file, params) for name, tree in sides.items()}
+    rates = {name: [] for name in sides}
+    for process in processes.values():
+        seconds(process)  # up, compiled and warm
+    for _ in range(WINDOWS):
+        for name, process in processes.items():
+            print(WINDOW_STEPS, file=process.stdin, flush=True)
+            rates[name].append(WINDOW_STEPS / seconds(process))
+    for process in processes.values():
+        process.stdin.close()
+        process.wait(60)
+    ours, others = (np.array(x) for x in rates.values())
+    low, high = np.quantile(ours / others, [0.25, 0.75])
+    print(f"{processor()}, {gin_file} {' '.join(params)}: {WINDOWS} windows of {WINDOW_STEPS} steps each")
+    for name, found in rates.items():
+        print(f"  {name}: {np.median(found):.1f} steps/s")
+    print(f"  ratio {np.median(ours) / np.median(others):.3f}; half of the windows have {low:.3f} to {high:.3f}")
+
+
+def start(tree, gin_file, params):
+    """A process that trains in windows with the tfsac of that tree."""
+    command = [sys.executable, HERE / "one_side.py", Path(tree).absolute(), gin_file, *params]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def seconds(process):
+    """What a side answers: how long it took."""
+    line = process.stdout.readline()
+    if not line:
+        sys.exit(f"{' '.join(map(str, process.args))} ended")
+    return float(line)
+
+
+def processor():
+    """The name of this machine's processor."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "unknown processor")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("gin_file", nargs="?", default="gin/reacher.gin")
+    parser.add_argument("--steps_per_call", type=int, help="in place of what the gin file says")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="a checkout of another revision")
+    args = parser.parse_args()
+    params = [f"train.steps_per_call = {args.steps_per_call}"] if args.steps_per_call else []
+    if args.against:
+        compare(args.gin_file, params, args.against)
+    else:
+        parts(args.gin_file, params)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "gin/reacher.gin")
+    main()

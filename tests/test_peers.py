@@ -7,7 +7,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from tfsac.train import read_settings
+from tfsac.run.settings import read
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,10 +22,11 @@ def peer(monkeypatch):
 
 @pytest.mark.parametrize("env_id, gin_file", [("Pendulum-v1", "pendulum.gin"), ("Reacher-v5", "reacher.gin")])
 def test_the_peers_know_the_defaults_and_what_the_gin_file_says(peer, env_id, gin_file):
-    settings = read_settings([ROOT / "gin" / gin_file], [])
+    settings = read([ROOT / "gin" / gin_file], [])
     found = peer.tfsac_settings(env_id)
     known = {f"{scope}.{name}": value for scope, values in settings.items() for name, value in values.items()}
-    assert found.items() <= known.items()
+    known["train.env_id"] = known["env.id"]  # its short form
+    assert found == {name: known[name] for name in found}
     assert {name for name in known if name.startswith("SAC.")} <= found.keys()
 
 

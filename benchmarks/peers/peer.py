@@ -46,7 +46,7 @@ from pathlib import Path  # noqa: E402
 GIN = Path(__file__).parents[2] / "gin"
 WARM_UP, COMPILE = 1_000, 100  # steps of `serve` before it is ready: random ones, then ones with gradient steps
 
-# The defaults of tfsac.train.train and tfsac.sac.SAC, which a peer cannot import.
+# The defaults of tfsac.run.loop.TrainSettings and tfsac.algorithms.sac.SAC, which a peer cannot import.
 TFSAC = {
     "train.start_steps": 1_000,
     "train.batch_size": 256,
@@ -63,6 +63,7 @@ TFSAC = {
     "SAC.alpha_learning_rate": 3e-4,
     "SAC.target_entropy": None,
     "SAC.initial_alpha": 1.0,
+    "SAC.smoothness": 0.0,
 }
 
 

@@ -1,6 +1,6 @@
 """tfsac behind the peers' protocol: python benchmarks/peers/tfsac_peer.py serve --threads=2 --block=8
 
-Runs in tfsac's own environment. What is timed is `tfsac.train` itself: `train N` lets its loop go on for N steps.
+Runs in tfsac's own environment. What is timed is the loop that `tfsac.train` iterates: `train N` goes on for N steps.
 `predict B N PATH` asks an exported artefact instead of the policy in this process.
 """
 
@@ -28,61 +28,54 @@ def main():
     os.dup2(2, 1)  # what training prints is not an answer
     sys.path.insert(0, str(Path(__file__).parent.parent))
 
-    import paced
     import tensorflow as tf
     from inference import load
 
     from tfsac import train
+    from tfsac.data.replay import Replay
+    from tfsac.run import settings
+    from tfsac.run.loop import make_loop
 
     train.set_threads()
-    env = train.make_env(args.env_id)
-    sizes = env.observation_space.shape[0], env.action_space.shape[0]
-    params = [f"train.env_id = {args.env_id!r}", f"train.steps_per_call = {args.block}"]
-    params += [f"train.{name} = 1_000_000_000" for name in ("total_steps", "eval_every", "checkpoint_every")]
-    state = {"until": 1_200, "began": None}  # steps before anything is timed, the first 1,000 of them at random
+    params = [f"env.id = {args.env_id!r}", f"train.steps_per_call = {args.block}"]
+    loop = make_loop(settings.read([], params))
+    agent, blocks = loop.agent, loop.blocks(10**9)
+    sizes = agent.observation_dim, agent.action_dim
 
     def answer(**values):
         print(json.dumps(values), file=answers)
 
-    def between(agent, step):
-        if "first" not in state and agent.gradient_steps.numpy() > 0:
-            state["first"] = time.time() - BEGAN
-        if step < state["until"]:
-            return
-        if state["began"] is None:
-            answer(ready=True, versions={"tensorflow": tf.__version__}, first_update_seconds=state["first"])
-        else:
-            answer(seconds=time.perf_counter() - state["began"])
-        for line in sys.stdin:
-            command, *numbers = line.split()
-            if command == "train":
-                state["until"] = step + int(numbers[0])
-                break
-            if command == "quit":
-                raise paced.Stop
-            if command == "update":
-                answer(seconds=update(agent, int(numbers[0])))
-            if command == "predict":
-                batch, calls, *path = numbers
-                act = load(path[0] if path else agent.policy_weights(), *sizes, int(batch))
-                act()
-                begin = time.perf_counter()
-                for _ in range(int(calls)):
-                    act()
-                answer(seconds=time.perf_counter() - begin)
-        else:
-            raise paced.Stop
-        state["began"] = time.perf_counter()
+    def advance(steps):
+        until = loop.step + steps
+        while loop.step < until:
+            next(blocks)
 
-    def update(agent, count):
-        replay = train.Replay(10_000, *sizes, seed=0)
-        replay.insert_rows(tf.random.stateless_normal([10_000, 2 * sizes[0] + sizes[1] + 2], [0, 0]).numpy())
-        begin = time.perf_counter()
-        for _ in range(count // args.block):
+    def update(steps):
+        for _ in range(steps // args.block):
             agent.update(replay.sample(args.block, 256))
-        return time.perf_counter() - begin
 
-    paced.run([], params, between)
+    replay = Replay(10_000, *sizes, seed=0)  # of the updates alone
+    replay.insert_rows(tf.random.stateless_normal([10_000, 2 * sizes[0] + sizes[1] + 2], [0, 0]).numpy())
+    while next(blocks).metrics is None:
+        pass
+    first_update_seconds = time.time() - BEGAN
+    advance(1_200 - loop.step)  # before anything is timed
+    answer(ready=True, versions={"tensorflow": tf.__version__}, first_update_seconds=first_update_seconds)
+    for line in sys.stdin:
+        command, *arguments = line.split()
+        if command == "quit":
+            break
+        if command == "predict":
+            batch, repeat, *path = arguments
+            function = load(path[0] if path else loop.policy, *sizes, int(batch))
+            function()
+            repeat, arguments = int(repeat), []
+        else:
+            function, repeat, arguments = {"train": advance, "update": update}[command], 1, [int(arguments[0])]
+        began = time.perf_counter()
+        for _ in range(repeat):
+            function(*arguments)
+        answer(seconds=time.perf_counter() - began)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ results/budget-READING-TASK-ALGORITHM.csv: seed, iteration, the return of the tr
 have it), the mean return of the deterministic policy over 10 episodes, and the losses.
 """
 
-import tfsac.quiet_tensorflow  # noqa: F401, isort: skip
-
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
@@ -22,11 +20,12 @@ import numpy as np
 import runs
 
 from tfsac import train
-from tfsac.collector import BehaviourPolicy, Collector
-from tfsac.envs import make_env
-from tfsac.numpy_policy import NumpyPolicy
-from tfsac.replay import Replay
-from tfsac.rollout import rollout
+from tfsac.algorithms import registry
+from tfsac.data.collector import BehaviourPolicy
+from tfsac.data.envs import EnvSettings
+from tfsac.data.rollout import rollout
+from tfsac.run import settings as run_settings
+from tfsac.run.loop import make_loop
 
 ITERATIONS, SEEDS = 50, 10
 TRAJECTORY = {"pendulum": 200, "reacher": 50}  # environment steps: a whole episode
@@ -36,22 +35,19 @@ COLUMNS = ("seed", "iteration", "trajectory_return", "return", "v_loss", "q1_los
 
 def run(reading, task, algorithm, seed):
     """Rows of COLUMNS, one an iteration."""
-    scope = train.AGENTS[algorithm].__name__
-    bindings = [f"{scope}.{setting}" for setting in runs.BEFORE_TUNING[scope]]
-    settings = train.read_settings([GIN[algorithm].format(task)], bindings)
-    env, evaluation_env = (make_env(settings["train"]["env_id"]) for _ in range(2))
-    sizes = env.observation_space.shape[0], env.action_space.shape[0]
-    algorithm = train.AGENTS[algorithm]
-    agent = algorithm(*sizes, seed, **settings[algorithm.__name__])
-    replay = Replay(ITERATIONS * TRAJECTORY[task], *sizes, seed=[seed, 1])
-    act = BehaviourPolicy(NumpyPolicy(agent.policy_weights()), sizes[1], 0, np.random.default_rng([seed, 2]))
-    collector, rows = Collector([env], seed), []
+    scope = registry.find(algorithm).scope
+    bindings = [f"{scope}.{setting}" for setting in runs.BEFORE_TUNING[scope]] + [f"train.seed = {seed}"]
+    settings = run_settings.read([GIN[algorithm].format(task)], bindings)
+    # Not its blocks: they have at least one gradient step for each environment step.
+    loop, evaluation_env = make_loop(settings), EnvSettings(**settings["env"]).make()
+    act = BehaviourPolicy(loop.policy, loop.agent.action_dim, 0, np.random.default_rng([seed, 2]))
+    rows = []
     for iteration in range(1, ITERATIONS + 1):
-        transitions, _ = collector.collect(TRAJECTORY[task], act)
-        replay.insert(transitions)
+        transitions, _ = loop.collector.collect(TRAJECTORY[task], act)
+        loop.replay.insert(transitions)
         gradient_steps = TRAJECTORY[task] if reading == "steps" else 1
-        metrics = agent.update(replay.sample(gradient_steps, settings["train"]["batch_size"]))
-        act.policy = NumpyPolicy(agent.policy_weights())
+        metrics = loop.agent.update(loop.replay.sample(gradient_steps, settings["train"]["batch_size"]))
+        act.policy = loop.agent.deployed_policy()
         returns, _ = rollout(act.policy.deterministic, evaluation_env, 10)
         losses = [np.mean(metrics[name]) if name in metrics else np.nan for name in COLUMNS[4:]]
         numbers = [float(np.sum(transitions.reward)), np.mean(returns), *losses]

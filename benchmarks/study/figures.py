@@ -13,6 +13,8 @@ import scores
 from ablation import FAULTS
 from matplotlib.ticker import EngFormatter
 
+from tfsac.statistics import confidence_interval
+
 HERE = Path(__file__).parent
 LIMITS = {"pendulum": (-250, -125), "reacher": (-10, -3)}  # of the returns drawn: what comes before lies far below
 TICKS = {"pendulum": (-1500, -1000, -500, -300, -200, -150), "reacher": (-100, -50, -20, -10, -8, -6)}
@@ -109,9 +111,10 @@ def draw_curves(axis, task, names):
 
 def draw_mean(axis, name, x, values, algorithm):
     """Mean over the seeds with its 95 % interval; squared errors, which fall a hundredfold, on a logarithmic axis."""
-    mean, half = values.mean(0), 1.96 * values.std(0, ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0
+    mean, low, high = zip(*map(confidence_interval, values.T), strict=True)
     axis.plot(x, mean, label=algorithm, color=COLOURS[algorithm])
-    axis.fill_between(x, mean - half, mean + half, alpha=0.2, color=COLOURS[algorithm])
+    if len(values) > 1:
+        axis.fill_between(x, low, high, alpha=0.2, color=COLOURS[algorithm])
     axis.set_yscale("log" if name in ("v_loss", "q1_loss") else "linear")
 
 
