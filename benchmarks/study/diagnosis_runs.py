@@ -1,0 +1,87 @@
+"""Runs of which the diagnosis keeps every table: python benchmarks/study/diagnosis_runs.py [NAME...]
+
+The faults' third seed on Pendulum once more, now with all that a run directory holds but its checkpoint and
+TensorBoard's files, and runs of `sac` whose settings or environment are odd on purpose. Trains one after the other on
+one thread; what is there is not run again. Writes
+
+    results/diagnosis/NAME/         config.gin, metrics.csv, episodes.csv, evaluations.csv
+    results/diagnosis/NAME/replay.csv   what the diagnosis measures on the replay: measure, value
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import ablation
+import faults
+import runs
+
+from tfsac.diagnosis.measures import MEASURES, View
+from tfsac.diagnosis.record import read_run
+
+OUT = runs.RESULTS / "diagnosis"
+TABLES = ("config.gin", "metrics.csv", "episodes.csv", "evaluations.csv")
+ON_REPLAY = (
+    "saturation", "constant_observations", "largest_observation", "smallest_observation", "terminal_ends",
+)  # fmt: skip
+ODD_STEPS = 6_000
+ODD = {  # name: bindings
+    "healthy": {},
+    "rewards_small": {"env.id": "odd:PendulumSmallRewards-v0"},
+    "rewards_large": {"env.id": "odd:PendulumLargeRewards-v0"},
+    "alpha_backwards": {"train.algorithm": "odd:AlphaBackwards"},
+    "large_observation": {"env.id": "odd:PendulumLargeObservation-v0"},
+    "tiny_observation": {"env.id": "odd:PendulumTinyObservation-v0"},
+    "small_replay": {"train.replay_capacity": 1000},
+    "large_steps": {"SAC.q_learning_rate": 0.1, "SAC.policy_learning_rate": 0.1},
+}
+SEEDS = {name: (0, 1) if name in ("rewards_small", "rewards_large") else (0,) for name in ODD}
+NAMES = tuple(f"sac-{name}-seed{seed}" for name in ODD for seed in SEEDS[name]) + tuple(
+    f"sac_v1-{fault}-seed2" for fault in ablation.FAULTS if (fault, "pendulum") != ablation.NO_FAULT
+)
+
+
+def run(name):
+    """Trains that run and keeps what it wrote."""
+    algorithm, label, seed = name.split("-")
+    settings = {"seed": int(seed.removeprefix("seed")), "eval_every": 1_000, "eval_episodes": 20}
+    if algorithm == "sac":
+        gin_file, settings["total_steps"] = "gin/pendulum.gin", ODD_STEPS
+        params = [f"{key} = {value!r}" for key, value in ODD[label].items()]
+    else:
+        gin_file, settings["total_steps"], _ = ablation.TASKS["pendulum"]
+        params = [faults.setting(label)]
+    params += [f"train.{key} = {value}" for key, value in settings.items()]
+    with tempfile.TemporaryDirectory() as logdir:
+        command = [sys.executable, "-m", "tfsac.train", f"--gin_file={ablation.ROOT / gin_file}", f"--logdir={logdir}"]
+        command += [f"--gin_param={param}" for param in params]
+        environment = os.environ | runs.ONE_THREAD | {"PYTHONPATH": str(ablation.HERE)}
+        done = subprocess.run(command, cwd=ablation.ROOT, env=environment, capture_output=True)
+        if done.returncode and b"left the range of numbers" not in done.stderr:
+            raise RuntimeError(f"{name}: {done.stderr.decode()[-2000:]}")
+        keep(Path(logdir), OUT / name)
+
+
+def keep(logdir, out):
+    """Copies the tables, and measures the replay."""
+    out.mkdir(parents=True, exist_ok=True)
+    view = View(read_run(logdir))
+    measured = {name: MEASURES[name](view) for name in ON_REPLAY}
+    rows = [(name, f"{x.value:.5g}") for name, x in measured.items() if x is not None]
+    runs.write(out / "replay.csv", ("measure", "value"), rows)
+    for table in TABLES:
+        shutil.copy(logdir / table, out / table)
+    print(f"{out.name} is in {OUT}", flush=True)
+
+
+def main():
+    for name in sys.argv[1:] or NAMES:
+        if not (OUT / name / "metrics.csv").exists():
+            run(name)
+
+
+if __name__ == "__main__":
+    main()
