@@ -1,0 +1,94 @@
+"""What Python's side of the comparison is: whole episodes of the file's policy in the environment."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tfsac.deploy.demo.packing import pack
+
+STARTS = 10  # start states that the page offers
+LONGEST = 1000  # steps; an environment that never ends has no more
+GOLDEN_STEPS = 2000  # steps of golden episodes, all together
+# How far the runtimes' actions differ, in parts of the action's span, and how far observations may drift apart by that
+# for a comparison of whole episodes to say anything.
+NUDGE, DRIFT = 1e-7, 1e-5
+
+
+class Episode(NamedTuple):
+    """One episode.
+
+    Attributes:
+        observations: [T, O], each one the observation that the action of its row answers.
+        actions: [T, A], in the environment's units.
+        rewards: [T].
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+
+
+def run(act, env, seed, observe=None):
+    """Runs one episode.
+
+    Args:
+        act: observation [O] -> action [A].
+        env: takes such actions.
+        seed: of the start.
+        observe: () -> observation [O], in more digits than the environment hands out; None: its own.
+
+    Returns:
+        An Episode.
+    """
+    rows, over = [], False
+    observation, _ = env.reset(seed=seed)
+    while not over and len(rows) < LONGEST:
+        action = act(observation)
+        shown = observation if observe is None else observe()
+        observation, reward, terminated, truncated, _ = env.step(action)
+        rows.append((shown, action, reward))
+        over = terminated or truncated
+    return Episode(*map(np.array, zip(*rows, strict=True)))
+
+
+def golden(act, env, observe=None):
+    """Episodes of the first seeds, and whether another runtime can be held to them.
+
+    Where limbs hit the ground, rounding grows tenfold every few steps, and two runs that are both right end apart. So
+    each episode is run a second time with actions that are off by as much as runtimes differ.
+
+    Returns:
+        A list of Episode; whether the observations of each stay within DRIFT all the same. At the first that does not,
+        the list ends.
+    """
+    episodes, steps = [], 0
+    for seed in range(STARTS):
+        episode = run(act, env, seed, observe)
+        episodes.append(episode)
+        if not _steady(act, env, seed, observe, episode):
+            return episodes, False
+        steps += len(episode.rewards)
+        if steps + len(episode.rewards) > GOLDEN_STEPS:
+            break
+    return episodes, True
+
+
+def _steady(act, env, seed, observe, episode):
+    """Whether an episode whose actions are all off by NUDGE, up or down, stays within DRIFT of this one."""
+    rng = np.random.default_rng(seed)
+    low, high = env.action_space.low, env.action_space.high
+    observation, _ = env.reset(seed=seed)
+    for expected in episode.observations:
+        shown = observation if observe is None else observe()
+        if np.max(np.abs(shown - expected)) > DRIFT:
+            return False
+        action = act(observation)
+        off = NUDGE * (high - low) * rng.choice([-1, 1], action.shape)
+        observation, *_ = env.step(np.clip(action + off, low, high).astype(action.dtype))
+    return True
+
+
+def packed(episodes):
+    """The episodes for the page, end to end."""
+    parts = {name: pack(np.concatenate([getattr(e, name) for e in episodes])) for name in Episode._fields}
+    return parts | {"lengths": [len(e.rewards) for e in episodes]}

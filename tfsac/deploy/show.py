@@ -1,0 +1,42 @@
+"""A policy at work, to look at: the page and the clip that lie beside an exported file."""
+
+from pathlib import Path
+
+from tfsac.deploy import artefact, clip
+from tfsac.deploy.demo.page import write_demo
+from tfsac.errors import RunError, UserError, require
+
+PAGE, CLIP = "demo.html", "clip.webp"
+
+
+def show(file, env, settings, folder, page=True, video=True):
+    """Writes demo.html and clip.webp, as far as the task and the machine allow; earlier ones there are replaced.
+
+    Args:
+        file: the .tflite file, float32.
+        env: the environment that it was trained in, taking actions in its own units.
+        settings: its EnvSettings; None for an environment that was handed over as an object, which has no clip.
+        folder: where to write.
+        page, video: whether to write the page, the clip.
+
+    Returns:
+        What was left out and why: a list of lines.
+    """
+    left_out = []
+
+    def write_clip(path):
+        require(settings, "the environment was handed over as an object, which the process that draws cannot make")
+        clip.record(artefact.load(file)[0], settings, False, path)
+
+    def write_page(path):
+        write_demo(path, file, env)
+
+    for name, write in ((PAGE, write_page if page else None), (CLIP, write_clip if video else None)):
+        path = Path(folder) / name
+        path.unlink(missing_ok=True)  # else an earlier one would pass for this file's
+        if write:
+            try:
+                write(path)
+            except (UserError, RunError) as reason:
+                left_out.append(f"no {name}: {reason}")
+    return left_out
