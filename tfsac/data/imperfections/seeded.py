@@ -1,0 +1,56 @@
+"""What all imperfections share: chance of their own, so that the environment's starts stay those of its seeds."""
+
+import gymnasium as gym
+import numpy as np
+
+from tfsac.errors import require
+
+
+class Seeded(gym.Wrapper):
+    """A wrapper with a generator of its own, which an episode's seed decides.
+
+    Gymnasium's StickyAction draws from the environment's generator: with it, equal seeds are no equal starts.
+
+    Attributes:
+        rng: np.random.Generator; a function of the seed of `reset` and of the class.
+    """
+
+    def __init__(self, env):
+        super().__init__(env)
+        self.rng = np.random.default_rng()
+
+    def reset(self, *, seed=None, **kwargs):
+        """As of any environment; an episode without a seed goes on drawing where the last one ended."""
+        if seed is not None:
+            # The class's name, too: no two kinds of imperfection draw the same numbers.
+            self.rng = np.random.default_rng([seed, *type(self).__name__.encode()])
+        self.begin()
+        return self.env.reset(seed=seed, **kwargs)
+
+    def begin(self):
+        """Called before the environment's own reset: draws what an episode keeps, empties what it remembers."""
+
+
+def drawn(rng, steps):
+    """A number of steps: itself, or drawn uniformly from (least, largest)."""
+    return int(rng.integers(*steps, endpoint=True)) if isinstance(steps, tuple) else steps
+
+
+def largest(steps):
+    """The largest number of steps that `drawn` gives."""
+    return steps[1] if isinstance(steps, tuple) else steps
+
+
+def require_pair(name, value):
+    """Refuses, with UserError, a pair whose first number is above its second."""
+    ordered = not isinstance(value, tuple) or value[0] <= value[1]
+    require(ordered, f"{name}: expected a pair (least, largest), received {value!r}")
+
+
+def one_each(name, value, size):
+    """A number, or a tuple of one number for each of `size` observations, as float32 that broadcasts over them."""
+    require(
+        not isinstance(value, tuple) or len(value) == size,
+        f"{name}: expected one number, or one for each of the environment's {size} observations, received {value!r}",
+    )
+    return np.float32(value)

@@ -1,0 +1,152 @@
+"""What a log of the device tells: whether the file answered as it does here, the rate, the delay, the ranges."""
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tfsac.deploy.device_kit import run_policy
+from tfsac.errors import UserError, require
+
+LONGEST_DELAY = 10  # steps that are tried
+CLEAR = 0.99  # a delay is called so if what it leaves unexplained is at most this part of what any other leaves
+
+
+class Log(NamedTuple):
+    """What `run_policy.py --log` wrote: seconds [T], observations [T, O] and commands [T, A]."""
+
+    seconds: np.ndarray
+    observations: np.ndarray
+    actions: np.ndarray
+
+
+def read(path, policy):
+    """A log of this policy.
+
+    Args:
+        path: a CSV file with a line of names, then time, observation and action.
+        policy: a `run_policy.Policy`.
+
+    Raises:
+        UserError: no such file, or none of this policy's.
+    """
+    require(Path(path).is_file(), f"no {path}: expected a log written by run_policy.py --log")
+    sensors, actions = policy.sensors, len(policy.facts["action"]["low"])
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            names, *rows = csv.reader(file)
+            if rows and len(rows[-1]) < len(names):
+                rows.pop()  # broken off while it was written
+            values = np.array(rows, np.float64).reshape(len(rows), -1)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is no log of run_policy.py: {error}") from error
+    columns = 1 + sensors + actions
+    require(
+        values.shape[0] >= 2 and values.shape[1] == columns and np.all(np.isfinite(values[:, 0])),
+        f"{path}: expected at least 2 rows of {columns} numbers (time, {sensors} observations, {actions} actions), "
+        f"received {values.shape[0]} of {values.shape[1]}",
+    )
+    return Log(values[:, 0], values[:, 1 : 1 + sensors].astype(np.float32), values[:, 1 + sensors :].astype(np.float32))
+
+
+def examine(path, policy_path):
+    """Replays a log through the file, with its memory of what was commanded then.
+
+    Returns:
+        Dict: steps; disagreed (steps whose command is not the file's, to its tolerance; those of failed sensors among
+        them), largest_error and tolerance in parts of the span; rate_hz and trained_rate_hz; odd_periods, the share
+        outside 0.8 to 1.2 of the control period; delay_steps, None where no delay explains the log clearly better than
+        every other, and unexplained, the share of the motion that each delay leaves; outside, by name of an
+        observation, the share of steps outside the range of training, where there are any.
+
+    Raises:
+        UserError: no such log or policy.
+    """
+    try:
+        policy = run_policy.Policy(policy_path)
+    except ValueError as error:
+        raise UserError(f"{error}; a log is replayed through a .tflite file") from error
+    log = read(path, policy)
+    facts = policy.facts
+    span = np.subtract(facts["action"]["high"], facts["action"]["low"])
+    span = np.where(span > 0, span, 1)
+    tolerance = float((facts.get("golden") or {}).get("tolerance", 1e-5))
+    errors = []
+    policy.reset()
+    for observation, command in zip(log.observations, log.actions, strict=True):
+        finite = bool(np.all(np.isfinite(observation)))
+        error = np.max(np.abs(policy.run(policy.row(observation)) - command) / span) if finite else np.inf
+        errors.append(float(error))
+        policy.commanded(command)
+    errors = np.array(errors)
+    finite = errors[np.isfinite(errors)]
+    periods = np.diff(log.seconds)
+    trained = facts.get("environment", {}).get("control_rate_hz")
+    expected = 1 / trained if trained else float(np.median(periods))
+    odd = (periods < run_policy.FASTEST * expected) | (periods > run_policy.SLOWEST * expected)
+    unexplained = _unexplained(log)
+    best = min(unexplained, key=unexplained.get) if unexplained else None
+    clear = best is not None and all(
+        unexplained[best] <= CLEAR * left for delay, left in unexplained.items() if delay != best
+    )
+    low, high = (np.float32(facts["observation"][name][: policy.sensors]) for name in ("low", "high"))
+    outside = np.mean(~((log.observations >= low) & (log.observations <= high)), axis=0)
+    names = facts["observation"]["names"]
+    return {
+        "steps": len(log.seconds),
+        "disagreed": int(np.sum(~(errors <= tolerance))),
+        "largest_error": float(finite.max()) if len(finite) else None,
+        "tolerance": tolerance,
+        "rate_hz": float(1 / np.median(periods)) if np.median(periods) > 0 else None,
+        "trained_rate_hz": trained,
+        "odd_periods": float(np.mean(odd)),
+        "delay_steps": best if clear else None,
+        "unexplained": unexplained,
+        "outside": {name: float(x) for name, x in zip(names, outside, strict=False) if x > 0},
+    }
+
+
+def lines(found):
+    """The same for people."""
+    steps = found["steps"]
+    agreed = steps - found["disagreed"]
+    said = "" if found["largest_error"] is None else f"; largest error {found['largest_error']:.2e} of the span"
+    yield f"{agreed} of {steps} commands are the file's, to {found['tolerance']:.0e} of the span{said}"
+    if found["rate_hz"]:
+        trained = f", trained for {found['trained_rate_hz']:.4g} Hz" if found["trained_rate_hz"] else ""
+        yield (
+            f"rate {found['rate_hz']:.4g} Hz{trained}; {100 * found['odd_periods']:.1f} % of the periods lie outside "
+            f"{run_policy.FASTEST} to {run_policy.SLOWEST} of the control period"
+        )
+    if found["delay_steps"] is None:
+        yield "delay: no number of steps explains the log clearly better than all others; log a livelier motion"
+    else:
+        yield f"delay: a command shows in the observations as if it took effect {found['delay_steps']} steps late"
+    for name, share in found["outside"].items():
+        yield f"{name}: outside the range of training in {100 * share:.1f} % of the steps"
+    if not found["outside"]:
+        yield "every observation lay inside the range of training"
+
+
+def _unexplained(log):
+    """By delay d, the part of the motion o_{t+1} - o_t that no linear function of o_t and a_{t-d} explains.
+
+    The geometric mean over the observations, as in a Gaussian likelihood: most may feel no command within a step.
+    """
+    sound = np.all(np.isfinite(log.observations))
+    first = min(LONGEST_DELAY, (len(log.seconds) - 1) // 3)  # so that every delay is held to the same steps
+    present = np.float64(log.observations[first:-1])
+    motion = np.float64(log.observations[first + 1 :]) - present
+    scale = motion.std(axis=0)
+    if not sound or len(motion) < 3 * (present.shape[1] + log.actions.shape[1] + 1) or not np.any(scale > 0):
+        return {}
+    motion = ((motion - motion.mean(axis=0)) / np.where(scale > 0, scale, 1))[:, scale > 0]
+    left = {}
+    for delay in range(first + 1):
+        commands = np.float64(log.actions[first - delay : len(log.actions) - 1 - delay])
+        inputs = np.column_stack([np.ones(len(present)), present, commands])
+        fitted = inputs @ np.linalg.lstsq(inputs, motion, rcond=None)[0]
+        shares = np.mean((motion - fitted) ** 2, axis=0)  # of a variance of 1
+        left[delay] = float(np.exp(np.mean(np.log(np.maximum(shares, 1e-9)))))
+    return left

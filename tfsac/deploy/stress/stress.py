@@ -1,0 +1,189 @@
+"""How much delay, noise and weakness a policy tolerates: every level of the menu, on the same starts."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tfsac.data.envs import require_time_limit
+from tfsac.deploy.stress import policies
+from tfsac.deploy.stress.measure import action_metrics, difference, moved, worst
+from tfsac.deploy.stress.track import Job, Track
+from tfsac.deploy.stress.worlds import World, menu
+
+TOLERATED = 0.9  # the least retention of a level that counts as tolerated
+UNCHANGED = 0.01  # half-ranges, and parts of the return's worth: a disturbance that moves less has no effect
+
+
+class Baseline(NamedTuple):
+    """The policy in the world that it was trained in, and what that is worth.
+
+    Attributes:
+        episodes: `measure.Episodes` of the policy.
+        aimless: mean return of uniformly random actions there.
+    """
+
+    episodes: object
+    aimless: float
+
+    @property
+    def worth(self):
+        """What the policy gains on random actions; what retention is measured in."""
+        return float(np.mean(self.episodes.returns)) - self.aimless
+
+
+def stress(path, other=None, episodes=100, seed=0, workers=1, progress=None, is_over=None):
+    """Measures a policy under the whole menu.
+
+    Args:
+        path: of the policy, see `policies.load`.
+        other: of another one, measured in the same worlds on the same starts; or None.
+        episodes: starts in each world.
+        seed: of the first start.
+        workers: processes that share the levels.
+        progress: called with (levels done, levels in all, what comes next).
+        is_over: asked again and again whether to break off.
+
+    Returns:
+        The results, as JSON can hold them; see `report.write`. Broken off, they hold what was measured until then, and
+        "interrupted" is true.
+
+    Raises:
+        UserError: no such policy; the environment cannot be made, or has no time limit.
+    """
+    subject = policies.load(path)
+    require_time_limit(subject.env.make_plain(), subject.env.id)
+    result = {
+        "file": str(path),
+        "compared_with": str(other) if other else None,
+        "environment": subject.env.id,
+        "episodes": episodes,
+        "seed": seed,
+        "interrupted": False,
+        "baseline": None,
+        "disturbances": [],
+    }
+    track = Track([path, other] if other else [path], subject.env, range(seed, seed + episodes), workers, is_over)
+    try:
+        _measure(result, track, subject.env, bool(other), progress or (lambda *_: None))
+    except KeyboardInterrupt:
+        result["interrupted"] = True
+    finally:
+        track.close()
+    result["tolerates"] = {x["name"]: x["tolerated"] for x in result["disturbances"] if x["tolerated"] is not None}
+    return result
+
+
+def _measure(result, track, env, compared, progress):
+    plain = env.make_plain()
+    action_dim = plain.action_space.shape[0]
+    jobs = [Job(0, env, keep=True), Job(None, env), *([Job(1, env)] if compared else [])]
+    progress(0, None, "the world that it was trained in")
+    kept, aimless, *others = track.run(jobs)
+    baseline = Baseline(kept._replace(observations=None), float(np.mean(aimless.returns)))
+    size = (kept.observations.shape[2] - env.remembered_actions * action_dim) // env.observation_history
+    seen = kept.observations[:, :, :size].reshape(-1, size)  # the present one comes first
+    seen = seen[np.isfinite(seen[:, 0])]
+    half_range = 0.5 * (seen.max(axis=0) - seen.min(axis=0))
+    rate = _rate(plain)
+    disturbances = menu(World(env, plain, seen.std(axis=0), half_range, rate))
+    result |= {
+        "control_rate_hz": rate,
+        "observations": {"deviation": seen.std(axis=0).tolist(), "half_range": half_range.tolist()},
+        "random_return": baseline.aimless,
+        "baseline": _row(baseline.episodes, baseline),
+    }
+    if compared:
+        result["baseline"]["other"] = _other_row(others[0], baseline.episodes, baseline)
+
+    jobs = []
+    for disturbance in disturbances:
+        for level in disturbance.levels:
+            jobs.append(Job(0, level.env, level.wrappers))
+            if compared:
+                jobs.append(Job(1, level.env, level.wrappers))
+            if _has_reference(disturbance, env):
+                jobs.append(Job(0, env, idle=level.value))
+    done, total = 0, sum(len(x.levels) for x in disturbances)
+    measured = track.run(jobs)
+    for disturbance in disturbances:
+        entry = {"name": disturbance.name, "title": disturbance.title, "neutral": disturbance.neutral, "levels": []}
+        entry |= {"no_effect": False, "tolerated": None}
+        result["disturbances"].append(entry)
+        changes = []
+        for level in disturbance.levels:
+            progress(done, total, f"{disturbance.title}, {level.label}")
+            episodes = next(measured)
+            row = {"level": level.value, "label": level.label, **_row(episodes, baseline)}
+            if compared:
+                row["other"] = _other_row(next(measured), episodes, baseline)
+            if _has_reference(disturbance, env):
+                row["reference"] = float(np.mean(next(measured).returns))
+            entry["levels"].append(row)
+            changes.append(moved(episodes.actions, baseline.episodes.actions))
+            done += 1
+        entry["no_effect"] = disturbance.of_machine and _no_effect(entry["levels"], changes, baseline)
+        entry["tolerated"] = None if entry["no_effect"] else _tolerated(disturbance, entry["levels"])
+    progress(done, total, "done")
+
+
+def _has_reference(disturbance, env):
+    return disturbance.name == "action_delay" and env.action_delay == 0
+
+
+def _rate(env):
+    dt = getattr(env.unwrapped, "dt", None)
+    return 1 / float(dt) if isinstance(dt, int | float) and 0 < dt < np.inf else None
+
+
+def _row(episodes, baseline):
+    returns = episodes.returns
+    worth = baseline.worth
+    return {
+        "return": float(np.mean(returns)),
+        "difference": difference(returns, baseline.episodes.returns),
+        "worst": worst(returns),
+        "falls": float(np.mean(episodes.fell)),
+        "retention": (float(np.mean(returns)) - baseline.aimless) / worth if worth > 0 else None,
+        **action_metrics(episodes.actions),
+    }
+
+
+def _other_row(episodes, beside, baseline):
+    return _row(episodes, baseline) | {"ahead": difference(episodes.returns, beside.returns)}
+
+
+def _no_effect(rows, changes, baseline):
+    """Whether no level moves the actions or the return: the task does not feel it."""
+    still = all(change < UNCHANGED for change in changes)
+    ends = [abs(row["difference"][end]) for row in rows for end in ("low", "high")]
+    return bool(still and max(ends) < UNCHANGED * abs(baseline.worth))
+
+
+def _tolerated(disturbance, rows):
+    """The levels around the neutral one that all keep TOLERATED of the worth, with their labels.
+
+    Returns:
+        Dict: least and largest (values), label; or None where not even the mildest level is tolerated.
+    """
+    good = {row["level"]: row for row in rows if (row["retention"] or 0) >= TOLERATED}
+    kept = []
+    below = sorted((row["level"] for row in rows if row["level"] < disturbance.neutral), reverse=True)
+    above = sorted(row["level"] for row in rows if row["level"] > disturbance.neutral)
+    for side in (below, above):  # from the mildest to the harshest
+        for value in side:
+            if value not in good:
+                break
+            kept.append(value)
+    if not kept:
+        return None
+    harshest = [good[x]["label"] for x in sorted({min(kept), max(kept)})]
+    if not below:
+        harshest = harshest[-1:]
+    if not above:
+        harshest = harshest[:1]
+    return {
+        "least": min(kept),
+        "largest": max(kept),
+        "label": " to ".join(harshest),
+        "all_levels": len(kept) == len(rows),
+    }
