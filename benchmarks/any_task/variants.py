@@ -1,0 +1,86 @@
+"""CrossQ as it might have been: what `runs.py` compares, each a subclass that differs from `crossq` in one thing."""
+
+import tensorflow as tf
+
+from tfsac.algorithms.crossq import CrossQ
+from tfsac.algorithms.normalised_q import EPSILON, NormalisedDense, NormalisedQ
+
+
+class NoAffine(NormalisedDense):
+    """gamma = 1 and beta = 0 for ever."""
+
+    frozen = ("gamma", "beta")
+
+
+class NoGamma(NormalisedDense):
+    """gamma = 1 for ever."""
+
+    frozen = ("gamma",)
+
+
+class Plain(NormalisedDense):
+    """Not normalised."""
+
+    frozen = ("gamma", "beta")
+
+    def call(self, x, training):
+        return tf.nn.bias_add(x @ self.kernel.value, self.bias.value)
+
+
+class HalfGradient(NormalisedDense):
+    """No gradient through the second half of the rows, (s', a'), which saves a third of the critics' arithmetic.
+
+    A weight before the normalisation then sees only half of what mean and variance undo of its step.
+    """
+
+    def call(self, x, training):
+        if not training:
+            return super().call(x, training)
+        first, second = tf.split(x, 2)
+        weights = self.gamma.value, self.beta.value, self.kernel.value, self.bias.value
+        outputs = super().call(tf.stop_gradient(x), training)
+        mean = tf.reduce_mean(x, 0)
+        variance = tf.reduce_mean(tf.math.squared_difference(x, mean), 0)
+        output = _of_half(first, mean, variance, *weights)
+        return tf.concat([output, tf.stop_gradient(tf.split(outputs, 2)[1])], 0)
+
+
+@tf.custom_gradient
+def _of_half(x, mean, variance, gamma, beta, kernel, bias):
+    std, rows = tf.sqrt(variance + EPSILON), x.shape[0]
+    shifted, scaled_kernel = x - (mean - beta * std), (gamma / std)[:, None] * kernel
+
+    def gradient(d_output):
+        d_scaled_kernel = tf.matmul(shifted, d_output, transpose_a=True)
+        d_bias = tf.reduce_sum(d_output, 0)
+        d_gamma = tf.reduce_sum(kernel * d_scaled_kernel, 1) / std
+        d_mean = -tf.linalg.matvec(scaled_kernel, d_bias)
+        d_beta = -std * d_mean
+        d_variance = -0.5 * (gamma * d_gamma - beta * d_beta) / tf.square(std)
+        d_x = tf.matmul(d_output, scaled_kernel, transpose_b=True)
+        d_x += d_variance / rows * shifted - (d_variance / rows * beta * std - d_mean / (2 * rows))
+        return d_x, None, None, d_gamma, d_beta, (gamma / std)[:, None] * d_scaled_kernel, d_bias
+
+    return tf.nn.bias_add(tf.matmul(shifted, scaled_kernel), bias), gradient
+
+
+class _Q(NormalisedQ):
+    @property
+    def trainable_variables(self):
+        layers = (*self.hidden, self.output_layer)
+        return [x for y in layers for x in y.trainable_variables if x.name not in getattr(y, "frozen", ())]
+
+
+def _variant(dense, name, output=None):
+    def make_dense(self, inputs, units, initializer, layer_name):
+        kind = output if output and layer_name == "output" else dense
+        return kind(inputs, units, initializer, layer_name)
+
+    q = type("Q", (_Q,), {"make_dense": make_dense})
+    return type(name, (CrossQ,), {"name": name, "make_q": q})
+
+
+no_affine = _variant(NoAffine, "no_affine")
+no_gamma = _variant(NoGamma, "no_gamma")
+half_gradient = _variant(HalfGradient, "half_gradient")
+plain_output = _variant(NormalisedDense, "plain_output", output=Plain)
