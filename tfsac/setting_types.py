@@ -7,9 +7,10 @@ literals), dict[str, X] and unions of these; ranges are those of the package ann
 """
 
 import inspect
+import math
 import types
 import typing
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval, Len
 
@@ -64,14 +65,16 @@ def _taken(value, annotation):
     if origin in (types.UnionType, typing.Union):
         return _one_of(value, arguments)
     if origin is Literal:
-        taken, fits, words = value, value in arguments, f"one of {arguments}"
+        taken, words = value, f"one of {arguments}"
+        fits = any(type(value) is type(choice) and value == choice for choice in arguments)
     elif origin is tuple:
         return _tuple(value, arguments, limits)
     elif origin is dict:
         return _mapping(value, arguments[1])
     elif annotation is dict:
-        taken, words = value, "a mapping such as {'name': 1.0}"
-        fits = isinstance(value, dict) and all(isinstance(key, str) for key in value)
+        return _mapping(value, Any)
+    elif annotation is Any:
+        return _plain(value)
     elif annotation in (int, float):
         # Neither NaN nor infinite, nor beyond what every counter can hold.
         fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2.0**63
@@ -121,6 +124,17 @@ def _mapping(value, annotation):
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise _Unfit("a mapping such as {'name': 1.0}", value)
     return {key: _taken(x, annotation) for key, x in value.items()}
+
+
+def _plain(value):
+    """What gin files and JSON can both hold; a list becomes a tuple, since JSON would make the one of the other."""
+    if isinstance(value, dict):
+        return _mapping(value, Any)
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    if value is None or isinstance(value, bool | str) or (isinstance(value, int | float) and abs(value) < math.inf):
+        return value
+    raise _Unfit("numbers, text, True, False, None, lists or mappings of these", value)
 
 
 def _innermost(annotation):

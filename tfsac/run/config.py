@@ -96,8 +96,9 @@ def resolve(bindings, configurables):
 
 
 def _hint(dotted, names):
-    meant = OTHER_NAMES.get(dotted.rpartition(".")[2].lower())
-    if meant:
+    meant = OTHER_NAMES.get(dotted.rpartition(".")[2].lower(), "")
+    can_be_set = {*names, *(name.rpartition(".")[2] for name in names)}  # SACv1 has no alpha, for instance
+    if meant and set(meant.split(" and ")) <= can_be_set:
         return f"did you mean {meant}?"
     near = difflib.get_close_matches(dotted, names, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(near)}?" if near else f"it can read {', '.join(names)}"
