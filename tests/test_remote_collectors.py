@@ -16,6 +16,8 @@ from tfsac.policy import Layer, Policy
 from tfsac.run import checkpoint
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`): its tests are skipped")
+# Before a Ray of this process asks for tokens, which the commands of other tests would lack.
+pytestmark = pytest.mark.usefixtures("ray_address")
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
