@@ -141,9 +141,10 @@ def test_one_q_is_no_alarm_either(runs):
     assert not any(clear(run.record) for run in runs if run.fault == "one_q")
 
 
-def test_rewards_too_small_for_sac_are_named_first(whole):
-    (run,) = (run for run in whole if run.fault == "rewards_small")
-    assert clear(run.record) == ["rewards_small"]
+@pytest.mark.parametrize("fault", ["rewards_small", "rewards_large"])
+def test_rewards_that_do_not_suit_sac_are_named_first(whole, fault):
+    found = [clear(run.record) for run in whole if run.fault == fault]
+    assert found and all(x == [fault] for x in found)
 
 
 # Stable-Baselines3
@@ -237,6 +238,7 @@ LATE = np.where(np.arange(ROWS) < ROWS * 3 // 4, 1.0, 3.0)  # 3 in the last quar
         ("q_loss_floor", {"q1_loss": 1 / LATE, "q2_loss": 1 / LATE}, {}, 1 / 3),
         ("alpha_growth", {"alpha": LATE}, {}, 3),
         ("exchange", {"alpha": 0.5}, {"action_dim": 4}, 0.5 * 4 / 1),  # rewards of -1 a step
+        ("exchange_at_first", {"alpha": LATE}, {"action_dim": 4}, 4),
         ("exchange", {"alpha": 0.5, "v_loss": 1.0}, {"reward_scale": 8.0}, 1 / 8),  # sac_v1: the entropy counts 1
         ("policy_gradient", {"policy_gradient_norm": LATE, "alpha": 0.5}, {}, 6),
         ("q_gradient", {"q_gradient_norm": LATE, "q1": -10.0}, {}, 0.3),

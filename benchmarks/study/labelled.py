@@ -60,8 +60,7 @@ def whole_runs():
         with open(path / "replay.csv", newline="") as file:
             measured = {row["measure"]: float(row["value"]) for row in csv.DictReader(file)}
         record = read_run(path, {"action_dim": 1}, replay=False)
-        fault = "none" if label == "healthy" else label
-        yield Labelled(path.name, fault, "pendulum", algorithm, int(seed.removeprefix("seed")), record, measured)
+        yield Labelled(path.name, label, "pendulum", algorithm, int(seed.removeprefix("seed")), record, measured)
 
 
 def sb3_runs():

@@ -57,7 +57,7 @@ SPECS = {
     "entropy_near": Spec("entropy_gap", "below", ("no_reward_scale", "rewards_small")),
     "value_loss": Spec("value_loss", "above", ("replay_actions_for_v",)),
     "entropy_share": Spec("entropy_share", "above", ("no_reward_scale", "rewards_small"), ("none", *RANDOM)),
-    "exchange_low": Spec("exchange", "below", ("rewards_large",)),
+    "exchange_low": Spec("exchange_at_first", "below", ("rewards_large",)),
     "alpha_growth": Spec("alpha_growth", "above", ("rewards_large",)),
     "q_bias_high": Spec("q_bias", "above", ratio=False),
     "q_bias_low": Spec("q_bias", "below", ratio=False),
@@ -120,6 +120,9 @@ def derive(runs, specs=SPECS):
         name: threshold._replace(healthy=_range(_of(measured.get(name, {}), ("none",))))
         for name, threshold in EXACT.items()
     }
+    if thresholds.get("exchange_low"):  # what alpha has grown from is the same as what it is, where it cannot grow
+        healthy = _range(_of(measured["exchange"], ("none",)))
+        thresholds["exchange_now"] = Threshold(thresholds["exchange_low"].value, healthy)
     return exact | {name: threshold for name, threshold in thresholds.items() if threshold}
 
 

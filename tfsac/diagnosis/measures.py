@@ -170,7 +170,16 @@ class View:
         return None
 
 
-_ALL_ROWS = {"not_finite", "loss_sign", "q_growth", "q_loss_floor", "alpha_growth", "alpha_sign", "setback"}
+_ALL_ROWS = {
+    "not_finite",
+    "loss_sign",
+    "q_growth",
+    "q_loss_floor",
+    "alpha_growth",
+    "exchange_at_first",
+    "alpha_sign",
+    "setback",
+}
 
 
 @_measure(text="columns that hold what is no number")
@@ -267,7 +276,7 @@ def relative_q_error(view):
 @_measure("q1_loss", text="smallest q1_loss, as a share of the first")
 def q_loss_floor(view):
     """min loss / first loss, over all rows."""
-    first = view.q_loss[np.isfinite(view.q_loss)][0]
+    first = _first(view.q_loss)
     return np.nanmin(view.q_loss) / first if first > 0 else None
 
 
@@ -289,10 +298,22 @@ def exchange(view):
         return view.median(view.temperature * view.facts["action_dim"] / np.abs(view.reward))
 
 
+@_measure(
+    "alpha",
+    facts=["action_dim"],
+    tables=["episodes"],
+    text="the first alpha for each action, beside the reward of a step",
+)
+def exchange_at_first(view):
+    """w A / |c r|, with w as it was in the first row."""
+    with np.errstate(divide="ignore"):
+        return view.median(_first(view.temperature) * view.facts["action_dim"] / np.abs(view.reward))
+
+
 @_measure("alpha", text="alpha, as a multiple of what it was at the start")
 def alpha_growth(view):
     """alpha / first alpha."""
-    first = view["alpha"][np.isfinite(view["alpha"])][0]
+    first = _first(view["alpha"])
     return view.median(view["alpha"]) / first if first > 0 else None
 
 
@@ -403,6 +424,11 @@ def terminal_ends(view):
 def share_held(view):
     """min(1, replay_capacity / steps so far)."""
     return min(1.0, view.facts["replay_capacity"] / view["step"][-1]) if view.rows else None
+
+
+def _first(values):
+    """The first that is a number; there is one in every column that a measure gets."""
+    return values[np.isfinite(values)][0]
 
 
 def _cosine(x, y):

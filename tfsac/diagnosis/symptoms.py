@@ -155,9 +155,12 @@ SYMPTOMS = (
     ),
     Symptom(
         "rewards_large", "The rewards are too large beside the entropy", STRONG,
-        ((_below("exchange", "exchange_low"),),),
-        "The entropy counts for nothing beside the rewards: the policy commits itself too early, its actions go to "
-        "their bounds, and errors of Q are huge.",
+        (
+            (_below("exchange", "exchange_now"),),
+            (_below("exchange_at_first", "exchange_low"), _above("alpha_growth")),
+        ),
+        "The entropy counts for nothing beside the rewards, or did until alpha had grown as large as they are: the "
+        "policy commits itself too early, its actions go to their bounds, and errors of Q are huge.",
         "Divide the rewards (sac_v1: lower reward_scale) until a step brings about 1.",
         ("alpha_explodes", "q_gradient_explodes", "saturated", "q_bias"),
     ),

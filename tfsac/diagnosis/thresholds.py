@@ -17,7 +17,7 @@ class Threshold(NamedTuple):
 MIN_UPDATES = 3400  # gradient steps before which every run looks odd
 
 THRESHOLDS = {
-    "alpha_growth": Threshold(3.43, (0.0208, 1.0), (11.8, 11.8)),
+    "alpha_growth": Threshold(3.43, (0.0208, 1.0), (11.8, 165.0)),
     "alpha_sign": Threshold(0.0, (0.495, 0.965), None),
     "constant_observations": Threshold(0.0, None, None),
     "entropy_depth": Threshold(13200.0, (-0.198, 1.01), (171000000.0, 8240000000.0)),
@@ -26,7 +26,8 @@ THRESHOLDS = {
     "entropy_near": Threshold(0.177, (0.495, 1.71), (0.00994, 0.0632)),
     "entropy_share": Threshold(0.359, (-0.455, 0.21), (0.612, 0.99)),
     "evaluation_gap": Threshold(-0.185, (-0.0198, 0.145), None),
-    "exchange_low": Threshold(0.00567, (0.0179, 2.53), (0.0018, 0.0018)),
+    "exchange_low": Threshold(0.00413, (0.106, 28.0), (0.000152, 0.00016)),
+    "exchange_now": Threshold(0.00413, (0.0179, 2.53), None),
     "largest_observation": Threshold(65.9, (1.45, 9.78), None),
     "limit_error": Threshold(0.137, (0.000875, 0.0576), (0.324, 1.78)),
     "loss_sign": Threshold(0.0, (1.0, 1.0), (-1.0, -1.0)),
