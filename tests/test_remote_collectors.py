@@ -204,13 +204,21 @@ def test_no_ray_at_the_address_is_one_line(monkeypatch):
         connect("127.0.0.1:1")
 
 
-def test_a_ray_that_does_not_start_here_is_no_fault_of_an_address(monkeypatch):
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (RuntimeError("no room\nfor more"), "no room"),
+        (Exception("The current node timed out during startup."), "The current node timed out during startup."),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_a_ray_that_does_not_start_here_is_no_fault_of_an_address(error, reason, monkeypatch):
     def fails(*_, **__):
-        raise RuntimeError("no room\nfor more")
+        raise error
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", fails)
-    with pytest.raises(RunError, match="^Ray could not be started on this machine: no room$"):
+    with pytest.raises(RunError, match=f"^Ray could not be started on this machine: {reason}$"):
         connect()
 
 

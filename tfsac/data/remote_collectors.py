@@ -187,8 +187,8 @@ def connect(ray_address=None):
             ray.init(ray_address, **quiet)
         else:
             ray.init("local", include_dashboard=False, object_store_memory=OBJECT_STORE, **quiet)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # Ray's own, that its start took too long for instance, is just that
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         if not ray_address:
             raise RunError(f"Ray could not be started on this machine: {reason}") from error
         raise UserError(
