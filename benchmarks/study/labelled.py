@@ -16,7 +16,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Labelled(NamedTuple):
-    """One run. fault is the name of a patch, or 'none'."""
+    """One run. fault is a name of faults.py, or 'none'."""
 
     name: str
     fault: str
