@@ -1,10 +1,10 @@
 """tfsac beside its peers: python benchmarks/compare.py --sb3=PYTHON --sbx=PYTHON --tf_agents=PYTHON --policies=FOLDER
 
 Each PYTHON is the interpreter of the environment that peers/requirements-*.txt describe; a peer not named is left out.
-All processes are up at once and take turns, window by window, on one core and then on two: Reacher-v5 from end to end,
-gradient steps alone, and predictions; --policies is the directory of `tfsac.export`, for its artefacts. Writes
-compare.csv or --out (threads, what, peer, window, value), prints tables of medians and ratios. For a quiet machine: 20
-minutes.
+All processes are up at once and take turns, window by window, on one core and then on two: Reacher-v5 from end to end
+and gradient steps alone; with --policies, the directory of a `tfsac.export`, also predictions, those of its artefacts
+among them. Writes compare.csv or --out (threads, what, peer, window, value), prints tables of medians and ratios. For a
+quiet machine: 20 minutes.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 OURS = "tfsac"
-WINDOWS, TRAIN_STEPS, UPDATES = 5, 240, 120
+WINDOWS, TRAIN_STEPS, UPDATES = 15, 240, 120
 CALLS = {1: 1_000, 1_024: 20}  # predictions a window by batch size
 ARTEFACTS = ("policy.tflite", "policy_float16.tflite", "policy_dynamic.tflite", "policy_int8.tflite", "saved_model")
 # What a value is, by the first word of `what`.
@@ -70,7 +70,7 @@ def measure(pythons, threads, policies, write):
             write("train", label(name, block), window, TRAIN_STEPS / peer.seconds(f"train {TRAIN_STEPS}"))
         for (name, block), peer in peers.items():
             write("update", label(name, block), window, UPDATES / peer.seconds(f"update {UPDATES}"))
-        for batch, calls in CALLS.items():
+        for batch, calls in CALLS.items() if policies else ():
             for (name, block), peer in peers.items():
                 if block == 1:
                     paths = ("", *(policies / x for x in ARTEFACTS if policies)) if name == OURS else ("",)

@@ -101,6 +101,19 @@ def test_k_steps_in_one_call_are_k_calls_of_one(compiled):
         np.testing.assert_array_equal(values, [metrics[name][0] for metrics in alone], err_msg=name)
 
 
+def test_the_policy_of_an_update_is_that_after_its_last_step(compiled):
+    agent, first = compiled
+    agent.set_state(first)
+    metrics, policy = agent.update_and_deploy(rows(4, 8))
+    assert_equal(policy.arrays(), agent.deployed_policy().arrays())
+    kept = {name: array.copy() for name, array in policy.arrays().items()}
+
+    agent.set_state(first)
+    assert np.any(agent.deployed_policy().mu.kernel != policy.mu.kernel)
+    assert_equal(agent.update(rows(4, 8)), metrics)
+    assert_equal(policy.arrays(), kept)  # later steps do not write into what was handed out
+
+
 def test_a_compiled_step_is_an_eager_one(compiled):
     """Also that each column of the row is taken for what it is, and the noise is that of seed and number."""
     agent, first = compiled

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfsac.algorithms.fold import folded
+from tfsac.algorithms.fold import fold
 from tfsac.errors import UserError
 from tfsac.quiet_tensorflow import keras
 
@@ -41,8 +41,8 @@ def unsettled(model):
     return model
 
 
-def fold(model, observation_scale=None):
-    return folded(model, {x.path: x.numpy() for x in model.variables}, observation_scale)
+def folded(model, observation_scale=None):
+    return fold(model, observation_scale)({x.path: x.numpy() for x in model.variables})
 
 
 FOLDS = {
@@ -72,7 +72,7 @@ FOLDS = {
 @pytest.mark.parametrize("chain, widths", FOLDS.values(), ids=FOLDS)
 def test_the_folded_policy_answers_as_the_network_does(chain, widths, scale):
     model = network(*chain())
-    policy = fold(model, scale)
+    policy = folded(model, scale)
     assert policy.sizes == (O, *widths, A)
     assert {x.dtype for x in policy.arrays().values()} == {np.dtype(np.float32)}
 
@@ -90,7 +90,7 @@ def test_the_folded_policy_answers_as_the_network_does(chain, widths, scale):
 def test_heads_without_bias_fold():
     model = network(dense(8, "relu"), mu=dense(A, name="mu", use_bias=False), log_std=dense(A, name="log_std"))
     observation = np.random.default_rng(1).normal(size=[20, O]).astype(np.float32)
-    np.testing.assert_allclose(fold(model).deterministic(observation), np.tanh(model(observation)[0]), atol=2e-5)
+    np.testing.assert_allclose(folded(model).deterministic(observation), np.tanh(model(observation)[0]), atol=2e-5)
 
 
 def test_it_is_rounded_once():
@@ -102,7 +102,7 @@ def test_it_is_rounded_once():
         x.assign(value)
     norm.beta.assign(np.zeros(O))
     kernel, bias = (x.numpy().astype(np.float64) for x in (hidden.kernel, hidden.bias))
-    layer = fold(model).hidden[0]
+    layer = folded(model).hidden[0]
     np.testing.assert_array_equal(layer.kernel, hidden.kernel.numpy())
     np.testing.assert_allclose(layer.bias, bias - mean.astype(np.float64) @ kernel, rtol=6e-8)  # half a last bit
 
@@ -126,7 +126,7 @@ REFUSED = {
 @pytest.mark.parametrize("chain, words", REFUSED.values(), ids=REFUSED)
 def test_what_does_not_fold_is_refused_by_name(chain, words):
     with pytest.raises(UserError, match=words) as caught:
-        fold(network(*chain))
+        folded(network(*chain))
     assert str(caught.value).startswith("the policy cannot be exported: ") and "\n" not in str(caught.value)
 
 
@@ -135,7 +135,7 @@ def test_a_branch_is_refused():
     x = dense(8, "relu")(observation)
     y = layers.Add()([x, dense(8, "relu")(x)])
     with pytest.raises(UserError, match="Add"):
-        fold(unsettled(keras.Model(observation, (dense(A, name="mu")(y), dense(A, name="log_std")(y)))))
+        folded(unsettled(keras.Model(observation, (dense(A, name="mu")(y), dense(A, name="log_std")(y)))))
 
 
 def test_a_branch_of_dense_layers_alone_is_refused():
@@ -143,7 +143,7 @@ def test_a_branch_of_dense_layers_alone_is_refused():
     observation = keras.Input([O], dtype="float32")
     x, y = dense(O, "relu")(observation), dense(O, "relu")(observation)
     with pytest.raises(UserError, match="the policy cannot be exported"):
-        fold(unsettled(keras.Model(observation, (dense(A, name="mu")(x), dense(A, name="log_std")(y)))))
+        folded(unsettled(keras.Model(observation, (dense(A, name="mu")(x), dense(A, name="log_std")(y)))))
 
 
 @pytest.mark.parametrize("after", ["mu", "log_std"])
@@ -157,7 +157,7 @@ def test_a_layer_behind_a_head_is_refused(layer, after):
     heads = {name: dense(A, name=name)(x) for name in ("mu", "log_std")}
     heads[after] = layer(heads[after])
     with pytest.raises(UserError, match="the policy cannot be exported"):
-        fold(unsettled(keras.Model(observation, list(heads.values()))))
+        folded(unsettled(keras.Model(observation, list(heads.values()))))
 
 
 @pytest.mark.parametrize("names", [("mu", "sigma"), ("log_std", "mu"), ("mean", "log_std")], ids=str)
@@ -165,4 +165,4 @@ def test_heads_of_other_names_or_in_another_order_are_refused(names):
     observation = keras.Input([O], dtype="float32")
     x = dense(8, "relu")(observation)
     with pytest.raises(UserError, match="mu.*log_std"):
-        fold(unsettled(keras.Model(observation, [dense(A, name=name)(x) for name in names])))
+        folded(unsettled(keras.Model(observation, [dense(A, name=name)(x) for name in names])))

@@ -439,6 +439,28 @@ def test_refused_for_a_line_of_a_file(tmp_path):
     assert "bad.gin: import in line 2" in refused(tmp_path, "--gin_file=bad.gin")
 
 
+TWO_THREADS = """
+import os
+from pathlib import Path
+cores = sorted(os.sched_getaffinity(0))[:2]
+os.sched_setaffinity(0, cores)
+from tfsac import train
+train.set_threads()
+tasks = [x for x in Path("/proc/self/task").iterdir() if (x / "comm").read_text() == "tf_Compute\\n"]
+print(sorted(sorted(os.sched_getaffinity(int(x.name))) for x in tasks) == [[core] for core in cores])
+print(sorted(os.sched_getaffinity(0)) == cores)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="threads are given cores on Linux only")
+def test_two_threads_on_two_cores_have_one_each():
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores")
+    free = {name: value for name, value in os.environ.items() if not name.startswith("TF_NUM")}
+    done = subprocess.run([sys.executable, "-c", TWO_THREADS], env=free, capture_output=True, text=True)
+    assert done.stdout.split() == ["True", "True"], done.stderr
+
+
 @pytest.mark.parametrize("name", ["TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"])
 def test_refused_for_a_number_of_threads_that_is_none(tmp_path, name):
     for value in ("many", "0", "-1"):

@@ -1,57 +1,101 @@
 """From the policy network that was trained to the policy that is deployed: all but dense layers folds away."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from tfsac.errors import UserError
 from tfsac.policy import LOG_STD_MAX, LOG_STD_MIN, Layer, Policy
 from tfsac.quiet_tensorflow import keras
 
+_RELU = "ReLU"
 
-def folded(network, values, observation_scale=None):
-    """The `Policy` that answers as the network does in inference mode; computed in float64 and rounded once.
+
+class _Dense(NamedTuple):
+    kernel: str  # path
+    bias: str | None
+    has_relu: bool
+
+
+class _Affine(NamedTuple):
+    """BatchNormalization: paths, None where it has no such variable."""
+
+    mean: str
+    variance: str
+    gamma: str | None
+    beta: str | None
+    epsilon: float
+
+
+def fold(network, observation_scale=None):
+    """Looks at a network once, so that it costs little to fold it after every update.
 
     Args:
         network: a functional keras.Model, a chain of Dense (linear or ReLU), ReLU and BatchNormalization layers in any
             order, and behind it two linear Dense layers, `mu` and `log_std`, its outputs; log_std may be clipped to
             the bounds of `tfsac.policy`.
-        values: numpy arrays of its variables by path.
         observation_scale: what the network expects observations to be multiplied by, [O]; None stands for 1.
+
+    Returns:
+        A function from numpy arrays of the network's variables by path to the `Policy` that answers as the network
+        does in inference mode; computed in float64 and rounded once.
 
     Raises:
         UserError: another layer, which the message names.
     """
     chain, heads = _taken_apart(network)
-    layers = []  # [kernel, bias] of the dense layers so far; each but the last is behind a ReLU
-    is_open = False  # whether the last one still lacks its ReLU
-    # What the next dense layer's input is multiplied by and what is added to it, where that is not nothing; the scale
-    # as float32, which is what the network's inputs are multiplied by.
-    pending = None if observation_scale is None else (np.float64(np.float32(observation_scale)), 0.0)
+    parts, heads = _read(chain, heads)
+    # As float32, which is what the network's inputs are multiplied by.
+    scale = None if observation_scale is None else np.float64(np.float32(observation_scale))
+
+    def folded(values):
+        layers = []  # (kernel, bias) of the dense layers so far
+        is_open = False  # whether the last one still lacks its ReLU
+        # What the next dense layer's input is multiplied by and what is added to it, where that is not nothing.
+        pending = None if scale is None else (scale, 0.0)
+        for part in parts:
+            if isinstance(part, _Dense):
+                layers.append(_dense(part, values, pending))
+                is_open, pending = not part.has_relu, None
+            elif part is _RELU:
+                is_open = False
+            else:
+                factor, offset = _affine(part, values)
+                if is_open:
+                    kernel, bias = layers.pop()
+                    layers.append((kernel * factor, bias * factor + offset))
+                elif pending is None:
+                    pending = factor, offset
+                else:
+                    pending = pending[0] * factor, pending[1] * factor + offset
+        mu, log_std = (_rounded(*_dense(head, values, pending)) for head in heads)
+        return Policy(tuple(_rounded(*layer) for layer in layers), mu, log_std)
+
+    return folded
+
+
+def _read(chain, heads):
+    """What folding needs to know of each layer; refuses what does not fold."""
+    parts, is_open = [], False  # whether a ReLU is still to come behind a linear layer
     for layer in chain:
         if isinstance(layer, keras.layers.Dense):
             _require(not is_open, layer, "a Dense layer right behind a linear one")
             _require(layer.activation in (keras.activations.relu, keras.activations.linear), layer, "its activation")
-            layers.append(_dense(layer, values, pending))
-            is_open, pending = layer.activation is keras.activations.linear, None
+            is_open = layer.activation is keras.activations.linear
+            parts.append(_Dense(layer.kernel.path, layer.bias.path if layer.use_bias else None, not is_open))
         elif isinstance(layer, keras.layers.ReLU):
             plain = layer.max_value is None and layer.negative_slope == layer.threshold == 0
             _require(is_open and plain, layer, "a ReLU that is not right behind a linear layer, or not max(0, x),")
             is_open = False
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            scale, offset = _affine(layer, values)
-            if is_open:
-                kernel, bias = layers.pop()
-                layers.append((kernel * scale, bias * scale + offset))
-            elif pending is None:
-                pending = scale, offset
-            else:
-                pending = pending[0] * scale, pending[1] * scale + offset
+            parts.append(_RELU)
         else:
-            _require(False, layer, "this kind of layer")
+            _require(isinstance(layer, keras.layers.BatchNormalization), layer, "this kind of layer")
+            gamma, beta = layer.gamma.path if layer.scale else None, layer.beta.path if layer.center else None
+            parts.append(_Affine(layer.moving_mean.path, layer.moving_variance.path, gamma, beta, layer.epsilon))
     for head in heads:
         _require(not is_open, head, "a Dense layer right behind a linear one")
         _require(head.activation is keras.activations.linear, head, "its activation")
-    mu, log_std = (_rounded(*_dense(head, values, pending)) for head in heads)
-    return Policy(tuple(_rounded(*layer) for layer in layers), mu, log_std)
+    return parts, [_Dense(x.kernel.path, x.bias.path if x.use_bias else None, False) for x in heads]
 
 
 def _taken_apart(network):
@@ -89,27 +133,27 @@ def _input(layer):
         return None
 
 
-def _dense(layer, values, pending):
+def _dense(part, values, pending):
     """Kernel and bias for inputs that are still to be multiplied and shifted; in float64 where pending says so."""
-    kernel = values[layer.kernel.path]
-    bias = values[layer.bias.path] if layer.use_bias else np.zeros(layer.units)
+    kernel = values[part.kernel]
+    bias = values[part.bias] if part.bias else np.zeros(kernel.shape[1])
     if pending is None:
         return kernel, bias
     scale, offset = pending
     return scale[:, None] * kernel, bias + np.sum(np.reshape(offset, [-1, 1]) * kernel, axis=0, dtype=np.float64)
 
 
-def _affine(layer, values):
+def _affine(part, values):
     """What a BatchNormalization layer does to a feature in inference mode: x -> scale x + offset, float64 [units]."""
-    mean, variance = (values[x.path].astype(np.float64) for x in (layer.moving_mean, layer.moving_variance))
-    gamma = values[layer.gamma.path].astype(np.float64) if layer.scale else 1.0
-    beta = values[layer.beta.path].astype(np.float64) if layer.center else 0.0
-    scale = gamma / np.sqrt(variance + layer.epsilon)
+    mean, variance = values[part.mean].astype(np.float64), values[part.variance].astype(np.float64)
+    gamma = values[part.gamma].astype(np.float64) if part.gamma else 1.0
+    beta = values[part.beta].astype(np.float64) if part.beta else 0.0
+    scale = gamma / np.sqrt(variance + part.epsilon)
     return scale, beta - mean * scale
 
 
 def _rounded(kernel, bias):
-    return Layer(kernel.astype(np.float32), bias.astype(np.float32))
+    return Layer(np.array(kernel, np.float32), np.array(bias, np.float32))
 
 
 def _require(condition, layer, what):

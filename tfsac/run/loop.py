@@ -142,7 +142,7 @@ class Loop:
 
     def _learn(self, gradient_steps):
         rows = self.replay.sample(gradient_steps, self.options.batch_size)
-        metrics = self.agent.update(rows)
+        metrics, policy = self.agent.update_and_deploy(rows)
         for name, values in metrics.items():
             finite = np.isfinite(values)
             if not np.all(finite):
@@ -151,7 +151,7 @@ class Loop:
                 raise NonFiniteError(
                     f"{name} is {values[first]}: the losses left the range of numbers", batch._asdict()
                 )
-        self._behaviour.policy = self.agent.deployed_policy()
+        self._behaviour.policy = policy
         return metrics
 
     def get_state(self):
