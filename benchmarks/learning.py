@@ -1,11 +1,10 @@
 """Trains every row of the README's learning table and evaluates it: python benchmarks/learning.py [TASK...]
 
 Each run goes to the first mark, is evaluated on 100 episodes with fixed seeds, and is resumed to the next mark. Two
-runs at a time, one thread each. What is done already is skipped, so that an interrupted call can be repeated. Writes
-one CSV a run (step, episode, return) into benchmarks/learning/; together they hold all that the table says.
+runs at a time, one thread each. What is done already is skipped, so that an interrupted call can be repeated. Adds
+each run to benchmarks/learning.csv.gz (run, step, episode, return), which holds all that the table says.
 """
 
-import csv
 import json
 import os
 import subprocess
@@ -13,8 +12,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "learning"
+from study.results import Table, seeds
+
+RESULTS = Table(Path(__file__).parent / "learning.csv.gz", ("step", "episode", "return"))
 EPISODES = 100
 SEEDS = (0, 1, 2)
 ONE_SEED = ("dm_control_reacher_easy-sac", "pendulum-sac-policy_", "reacher-sac-policy_")
@@ -44,10 +44,11 @@ TASKS = {
 def run(task, seed):
     """Trains and evaluates one seed, mark by mark."""
     gin_file, bindings, marks = TASKS[task]
-    result, logdir = RESULTS / f"{task}-seed{seed}.csv", f"runs/learning/{task}-seed{seed}"
+    name = f"{task}-seed{seed}"
+    logdir = f"runs/learning/{name}"
     if task.startswith(ONE_SEED) and seed > 0:
         return
-    for mark in sorted(set(marks) - set(read_returns(result))):
+    for mark in sorted(set(marks) - set(read_returns(name))):
         command = ["tfsac.train", f"--logdir={logdir}", f"--gin_param=train.total_steps = {mark}"]
         if Path(logdir, "checkpoints").exists():
             command.append("--resume")
@@ -57,10 +58,7 @@ def run(task, seed):
         _python(command, logdir)
         output = _python(["tfsac.evaluate", f"--logdir={logdir}", f"--episodes={EPISODES}", "--json"], logdir)
         returns = json.loads(output)["returns"]
-        with open(result, "a", newline="") as file:
-            head = [] if file.tell() else [("step", "episode", "return")]
-            rows = [(mark, episode, value) for episode, value in enumerate(returns)]
-            csv.writer(file, lineterminator="\n").writerows(head + rows)
+        RESULTS.add(name, [(mark, episode, value) for episode, value in enumerate(returns)])
         print(f"{task} seed {seed} step {mark}: {sum(returns) / EPISODES:.3f}", flush=True)
 
 
@@ -69,19 +67,17 @@ def table():
     lines = ["| task | step | mean return of 100 episodes, by seed | bar |", "|---|---|---|---|"]
     for task, (_, _, marks) in TASKS.items():
         for mark, bar in marks.items():
-            runs = [read_returns(path) for path in sorted(RESULTS.glob(f"{task}-seed*.csv"))]
+            runs = [read_returns(f"{task}-seed{seed}") for seed in seeds(RESULTS, task)]
             shown = ", ".join(f"{sum(run[mark]) / EPISODES:.2f}" for run in runs if mark in run)
             lines.append(f"| {task} | {mark:,} | {shown} | {'' if bar is None else bar} |")
     return "\n".join(lines)
 
 
-def read_returns(path):
-    """Returns by mark, as far as the run has come."""
+def read_returns(name):
+    """Returns by mark, as far as that run has come."""
     found = {}
-    if path.exists():
-        with open(path, newline="") as file:
-            for row in csv.DictReader(file):
-                found.setdefault(int(row["step"]), []).append(float(row["return"]))
+    for row in RESULTS.runs().get(name, ()):
+        found.setdefault(int(row["step"]), []).append(float(row["return"]))
     return found
 
 
@@ -99,7 +95,6 @@ def _python(arguments, logdir):
 
 
 if __name__ == "__main__":
-    RESULTS.mkdir(exist_ok=True)
     jobs = [(task, seed) for seed in SEEDS for task in sys.argv[1:] or TASKS]
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda job: run(*job), jobs))

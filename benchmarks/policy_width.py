@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from learning import RESULTS, WIDTHS, read_returns
+from learning import WIDTHS, read_returns
 from matplotlib import pyplot as plt
 
 from tfsac.deploy import device_kit, pipeline
@@ -67,7 +67,7 @@ def rows():
                 for key, policy in policies.items():
                     times[key].append(microseconds(policy, observation))
             for width in WIDTHS:
-                returns = read_returns(RESULTS / f"{name_of(task, width)}-seed0.csv")[step]
+                returns = read_returns(f"{name_of(task, width)}-seed0")[step]
                 row = {"task": task, "step": step, "width": width, "return": round(float(np.mean(returns)), 3)}
                 row["standard_error"] = round(float(np.std(returns, ddof=1) / len(returns) ** 0.5), 3)
                 for kind in KINDS:

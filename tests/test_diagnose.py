@@ -153,7 +153,7 @@ def test_rewards_that_do_not_suit_sac_are_named_first(whole, fault):
 @pytest.mark.parametrize("factor", ["1", "1e-3", "1e3"])
 def test_runs_of_stable_baselines3(factor):
     """On the second seed; no threshold has seen it."""
-    record = read_table(labelled.RESULTS / "sb3" / f"reward-{factor}-seed1.csv", facts={"action_dim": 1})
+    (record,) = (run.record for run in labelled.sb3_runs() if run.name == f"sb3-reward-{factor}-seed1")
     expected = {"1": [], "1e-3": ["rewards_small"], "1e3": ["rewards_large"]}[factor]
     assert clear(record)[:1] == expected
     assert expected or not diagnose(record).suspicious
@@ -189,7 +189,7 @@ def test_what_stable_baselines3_leaves_out_follows_from_what_it_logs(tmp_path):
 
 
 def test_what_was_computed_from_a_loss_is_not_held_against_it():
-    record = read_table(labelled.RESULTS / "sb3" / "reward-1-seed0.csv", facts={"action_dim": 1})
+    (record,) = (run.record for run in labelled.sb3_runs() if run.name == "sb3-reward-1-seed0")
     assert measured(record, "loss_sign") is None and measured(record, "alpha_sign") is None
     unseen = [symptom.name for symptom, _ in diagnose(record).unseen]
     assert "policy_lowers_q" in unseen and "alpha_backwards" in unseen

@@ -1,5 +1,7 @@
 """The study's faults: each changes what it should, nothing else, and nothing at all where it cannot do harm."""
 
+import gzip
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +20,7 @@ STUDY = Path(__file__).parents[1] / "benchmarks" / "study"
 sys.path.insert(0, str(STUDY))
 
 import faults  # noqa: E402
+import results  # noqa: E402
 
 O, A, B = 3, 2, 8  # noqa: E741 (the sizes' names everywhere)
 OF_THE_AGENT = [name for name, fault in faults.FAULTS.items() if issubclass(fault, SACv1)]
@@ -198,3 +201,33 @@ def test_pendulum_has_a_terminal_state_only_where_its_time_limit_is_taken_for_on
     transitions, episodes = Collector([env.make()], 0).collect(400, lambda observation, step: [0.0])
     assert np.flatnonzero(transitions.terminated).tolist() == terminal_steps
     assert [(step, length) for step, _, length in episodes] == [(200, 200), (400, 200)]
+
+
+def test_a_table_has_the_runs_that_were_added_to_it(tmp_path):
+    table = results.Table(tmp_path / "new" / "table.csv.gz", ("step", "return"))
+    assert table.runs() == {}
+    table.add("b-seed0", [(1, "-0.5"), (2, "")])
+    table.add("a-seed1", [(1, 'text, "quoted"')])
+    written = gzip.decompress(table.path.read_bytes()).decode()
+    assert written == 'run,step,return\nb-seed0,1,-0.5\nb-seed0,2,\na-seed1,1,"text, ""quoted"""\n'
+    expected = {"b-seed0": [{"step": "1", "return": "-0.5"}, {"step": "2", "return": ""}],
+                "a-seed1": [{"step": "1", "return": 'text, "quoted"'}]}  # fmt: skip
+    assert table.runs() == results.Table(table.path, table.columns).runs() == expected
+
+
+@pytest.mark.parametrize(
+    "lost, started", [("", ""), ("reacher-sac-seed7", "--seeds=7"), ("pendulum-sbx-ours-seed4", "--seed=4")]
+)
+def test_the_study_runs_what_its_table_lacks_and_nothing_else(lost, started, tmp_path):
+    program = (
+        "import subprocess, sys, results, runs\n"
+        "def start(command, **_): print(*command); sys.exit('no process is started here')\n"
+        "subprocess.Popen = subprocess.run = start\n"
+        f"results.RETURNS.runs().pop({lost!r}, None)\n"
+        "runs.RUNS = runs.Path(sys.argv.pop())\n"
+        "runs.main()\n"
+    )
+    command = [sys.executable, "-c", program, "--sb3=SB3", "--sbx=SBX", tmp_path]
+    done = subprocess.run(command, cwd=STUDY, capture_output=True, text=True)
+    assert bool(done.returncode) == bool(lost), done.stderr
+    assert done.stdout.count("\n") == bool(lost) and started in done.stdout

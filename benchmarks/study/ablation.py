@@ -2,7 +2,7 @@
 
 Trains `sac_v1`, the report's algorithm, with each fault of faults.py on Pendulum-v1 and on Reacher-v5, three seeds, two
 trainings at a time with one thread each; `none` is without a fault. Pendulum's reward scale is 1, so that it cannot
-lack one. Writes results/ablation-FAULT-TASK-seedN.csv and -losses.csv as runs.py does; what is there is not run again.
+lack one. Adds runs called ablation-FAULT-TASK-seedN to results/ as runs.py does; what is there is not run again.
 """
 
 import os
@@ -26,9 +26,9 @@ TASKS = {"pendulum": ("gin/v1/pendulum.gin", 10_000, 1_000), "reacher": ("gin/v1
 def run(fault, task, seed):
     """Trains one seed with that fault and keeps what it wrote."""
     gin_file, steps, every = TASKS[task]
-    name = f"ablation-{fault}-{task}-seed{seed}"
-    if (runs.RESULTS / f"{name}.csv").exists():
+    if runs.is_kept(f"ablation-{fault}-{task}", seed):
         return
+    name = f"ablation-{fault}-{task}-seed{seed}"
     with tempfile.TemporaryDirectory() as logdir:
         command = [sys.executable, "-m", "tfsac.train", f"--gin_file={ROOT / gin_file}", f"--logdir={logdir}"]
         settings = {"seed": seed, "total_steps": steps, "eval_every": every, "eval_episodes": 20}

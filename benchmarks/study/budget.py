@@ -7,8 +7,8 @@ seeds: an iteration is a trajectory (200 steps on Pendulum-v1, 50 on Reacher-v5)
     steps     one gradient step for each of its environment steps,
     one       a single gradient step, 50 in all.
 
-All else is as gin/ had it before the study chose Reacher's settings. Writes
-results/budget-READING-TASK-ALGORITHM.csv: seed, iteration, the return of the trajectory itself (as the report's figures
+All else is as gin/ had it before the study chose Reacher's settings. Adds runs called READING-TASK-ALGORITHM to
+results/budget.csv.gz: seed, iteration, the return of the trajectory itself (as the report's figures
 have it), the mean return of the deterministic policy over 10 episodes, and the losses.
 """
 
@@ -17,6 +17,7 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
+import results
 import runs
 
 from tfsac import train
@@ -30,11 +31,10 @@ from tfsac.run.loop import make_loop
 ITERATIONS, SEEDS = 50, 10
 TRAJECTORY = {"pendulum": 200, "reacher": 50}  # environment steps: a whole episode
 GIN = {"sac": "gin/{}.gin", "sac_v1": "gin/v1/{}.gin"}
-COLUMNS = ("seed", "iteration", "trajectory_return", "return", "v_loss", "q1_loss", "policy_loss")
 
 
 def run(reading, task, algorithm, seed):
-    """Rows of COLUMNS, one an iteration."""
+    """Rows of results.BUDGET, one an iteration."""
     scope = registry.find(algorithm).scope
     bindings = [f"{scope}.{setting}" for setting in runs.BEFORE_TUNING[scope]] + [f"train.seed = {seed}"]
     settings = run_settings.read([GIN[algorithm].format(task)], bindings)
@@ -49,7 +49,7 @@ def run(reading, task, algorithm, seed):
         metrics = loop.agent.update(loop.replay.sample(gradient_steps, settings["train"]["batch_size"]))
         act.policy = loop.agent.deployed_policy()
         returns, _ = rollout(act.policy.deterministic, evaluation_env, 10)
-        losses = [np.mean(metrics[name]) if name in metrics else np.nan for name in COLUMNS[4:]]
+        losses = [np.mean(metrics[name]) if name in metrics else np.nan for name in results.BUDGET.columns[4:]]
         numbers = [float(np.sum(transitions.reward)), np.mean(returns), *losses]
         rows.append([seed, iteration, *(f"{x:.5g}" for x in numbers)])
     return rows
@@ -60,11 +60,11 @@ def main():
     jobs = [(reading, task, algorithm) for reading in ("one", "steps") for task in TRAJECTORY for algorithm in GIN]
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), initializer=train.set_threads) as pool:
         for job in jobs:
-            path = runs.RESULTS / f"budget-{'-'.join(job)}.csv"
-            if not path.exists():
+            name = "-".join(job)
+            if name not in results.BUDGET.runs():
                 seeds = [pool.submit(run, *job, seed) for seed in range(SEEDS)]
-                runs.write(path, COLUMNS, [row for seed in seeds for row in seed.result()])
-                print(f"{path} is there", flush=True)
+                results.BUDGET.add(name, [row for seed in seeds for row in seed.result()])
+                print(f"{name} is in {results.BUDGET.path}", flush=True)
 
 
 if __name__ == "__main__":

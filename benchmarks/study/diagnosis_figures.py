@@ -10,11 +10,12 @@ import math
 import gymnasium
 import labelled
 import numpy as np
+import results
 from matplotlib.figure import Figure
 
 from tfsac.diagnosis.measures import View
 
-OUT = labelled.RESULTS.parents[2] / "docs" / "diagnose"
+OUT = results.FOLDER.parents[2] / "docs" / "diagnose"
 HEALTHY, FAULTY, OTHER = "tab:green", "tab:red", "tab:blue"
 SCALE_OF_REACHER = "(1, 1, 1, 1, 10, 10, 0.3, 0.3, 10, 10)"  # as gin/reacher.gin has it
 LIMIT = {"color": "0.3", "ls": "--", "lw": 1}
@@ -148,7 +149,7 @@ def of_the_replay():
     first, second, write = pair("observations_differ", "return on Reacher-v5", sharey=True)
     first.set_title("observations brought to about 1", fontsize="small")
     second.set_title("observations as they are: 0.1 to 10", fontsize="small")
-    with open(labelled.RESULTS / "tuning-reacher.csv", newline="") as file:
+    with open(results.FOLDER / "tuning-reacher.csv", newline="") as file:
         rows = [
             row for row in csv.DictReader(file) if (row["discount"], row["tau"], row["other"]) == ("0.95", "0.005", "")
         ]

@@ -2,27 +2,27 @@
 
 The faults' third seed on Pendulum once more, now with all that a run directory holds but its checkpoint and
 TensorBoard's files, and `sac` with rewards that are too small and too large. Trains one after the other on one thread;
-what is there is not run again. Writes
+what is there is not run again. Adds to results/diagnosis.zip
 
-    results/diagnosis/NAME/         config.gin, metrics.csv, episodes.csv, evaluations.csv
-    results/diagnosis/NAME/replay.csv   what the diagnosis measures on the replay: measure, value
+    NAME/               config.gin, metrics.csv, episodes.csv, evaluations.csv
+    NAME/replay.csv     what the diagnosis measures on the replay: measure, value
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import ablation
 import faults
+import results
 import runs
 
 from tfsac.diagnosis.measures import MEASURES, View
 from tfsac.diagnosis.record import read_run
 
-OUT = runs.RESULTS / "diagnosis"
 TABLES = ("config.gin", "metrics.csv", "episodes.csv", "evaluations.csv")
 ON_REPLAY = (
     "saturation", "constant_observations", "largest_observation", "smallest_observation", "terminal_ends",
@@ -52,24 +52,26 @@ def run(name):
         done = subprocess.run(command, cwd=ablation.ROOT, env=environment, capture_output=True)
         if done.returncode and b"left the range of numbers" not in done.stderr:
             raise RuntimeError(f"{name}: {done.stderr.decode()[-2000:]}")
-        keep(Path(logdir), OUT / name)
+        keep(Path(logdir), name)
 
 
-def keep(logdir, out):
+def keep(logdir, name):
     """Copies the tables, and measures the replay."""
-    out.mkdir(parents=True, exist_ok=True)
     view = View(read_run(logdir))
     measured = {name: MEASURES[name](view) for name in ON_REPLAY}
     rows = [(name, f"{x.value:.5g}") for name, x in measured.items() if x is not None]
-    runs.write(out / "replay.csv", ("measure", "value"), rows)
-    for table in TABLES:
-        shutil.copy(logdir / table, out / table)
-    print(f"{out.name} is in {OUT}", flush=True)
+    runs.write(logdir / "replay.csv", ("measure", "value"), rows)
+    with zipfile.ZipFile(results.DIAGNOSIS, "a", zipfile.ZIP_DEFLATED) as archive:
+        for table in (*TABLES, "replay.csv"):
+            archive.write(logdir / table, f"{name}/{table}")
+    print(f"{name} is in {results.DIAGNOSIS}", flush=True)
 
 
 def main():
+    with zipfile.ZipFile(results.DIAGNOSIS) as archive:
+        kept = {Path(file).parent.name for file in archive.namelist()}
     for name in sys.argv[1:] or NAMES:
-        if not (OUT / name / "metrics.csv").exists():
+        if name not in kept:
             run(name)
 
 

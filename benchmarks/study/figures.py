@@ -8,6 +8,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+import results
 import runs
 import scores
 from ablation import FAULTS
@@ -49,7 +50,7 @@ def draw_losses():
     figure, axes = plt.subplots(2, len(names), figsize=(14, 6), layout="constrained")
     for line, task in zip(axes, scores.SOLVED, strict=True):
         for algorithm in ("sac", "sac_v1"):
-            seeds = [runs.read(path) for path in sorted(runs.RESULTS.glob(f"{task}-{algorithm}-seed*-losses.csv"))]
+            seeds = list(results.losses(f"{task}-{algorithm}").values())
             for axis, name in zip(line, names, strict=True):
                 if seeds and name in seeds[0][0]:
                     values = np.array([[float(x[name]) for x in seed] for seed in seeds])

@@ -1,18 +1,16 @@
 """The study's runs as the diagnosis reads them, each with what is wrong with it.
 
 Of most runs results/ keeps neither config.gin nor training episodes: what they would say stands here, and evaluations
-take the place of training episodes. Those of results/diagnosis/ are whole (diagnosis_runs.py).
+take the place of training episodes. Those of results/diagnosis.zip are whole (diagnosis_runs.py).
 """
 
 import csv
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import results
 
-from tfsac.diagnosis.record import Record, means, read_csv_with_gaps, read_run, read_table
-
-RESULTS = Path(__file__).parent / "results"
+from tfsac.diagnosis.record import Record, columns, means, read_run, read_table
 
 
 class Labelled(NamedTuple):
@@ -42,9 +40,8 @@ START_STEPS = 1000
 
 
 def labelled_runs():
-    """Yields every run of results/ that kept its metrics, in the order of their names."""
-    for path in sorted(RESULTS.glob("*-losses.csv")):
-        name = path.name.removesuffix("-losses.csv")
+    """Yields every run of results/losses.csv.gz, in the order of their names."""
+    for name in sorted(results.LOSSES.runs()):
         *fault, task, seed = name.split("-")
         if fault[:1] == ["ablation"]:
             fault, algorithm = fault[1], "sac_v1"
@@ -54,28 +51,30 @@ def labelled_runs():
 
 
 def whole_runs():
-    """Yields every run of results/diagnosis/, all of Pendulum-v1 or of what became of it there."""
-    for path in sorted((RESULTS / "diagnosis").iterdir()):
-        algorithm, label, seed = path.name.split("-")
-        with open(path / "replay.csv", newline="") as file:
-            measured = {row["measure"]: float(row["value"]) for row in csv.DictReader(file)}
-        record = read_run(path, {"action_dim": 1}, replay=False)
-        yield Labelled(path.name, label, "pendulum", algorithm, int(seed.removeprefix("seed")), record, measured)
+    """Yields every run of results/diagnosis.zip, all of Pendulum-v1 or of what became of it there."""
+    with results.unpacked() as folder:
+        for path in sorted(folder.glob("sac*")):
+            algorithm, label, seed = path.name.split("-")
+            with open(path / "replay.csv", newline="") as file:
+                measured = {row["measure"]: float(row["value"]) for row in csv.DictReader(file)}
+            record = read_run(path, {"action_dim": 1}, replay=False)
+            yield Labelled(path.name, label, "pendulum", algorithm, int(seed.removeprefix("seed")), record, measured)
 
 
 def sb3_runs():
-    """Yields the runs of Stable-Baselines3 in results/sb3/ (peers/sb3_progress.py)."""
+    """Yields the runs of Stable-Baselines3, in the folder sb3/ of results/diagnosis.zip (peers/sb3_progress.py)."""
     faults = {"1": "none", "1e-3": "rewards_small", "1e3": "rewards_large"}
-    for path in sorted((RESULTS / "sb3").glob("*.csv")):
-        factor, _, seed = path.stem.removeprefix("reward-").rpartition("-")
-        record = read_table(path, facts={"action_dim": 1})
-        yield Labelled(f"sb3-{path.stem}", faults[factor], "pendulum", "sb3", int(seed.removeprefix("seed")), record)
+    with results.unpacked() as folder:
+        for path in sorted((folder / "sb3").glob("*.csv")):
+            factor, _, seed = path.stem.removeprefix("reward-").rpartition("-")
+            name, record = f"sb3-{path.stem}", read_table(path, facts={"action_dim": 1})
+            yield Labelled(name, faults[factor], "pendulum", "sb3", int(seed.removeprefix("seed")), record)
 
 
 def observation_sizes():
     """Of each task: the largest root mean square of an observation, and the least standard deviation that is not 0."""
     sizes = {}
-    with open(RESULTS / "observations.csv", newline="") as file:
+    with open(results.FOLDER / "observations.csv", newline="") as file:
         for row in csv.DictReader(file):
             sizes.setdefault(row["task"], []).append((float(row["rms"]), float(row["std"])))
     return {task: (max(x for x, _ in of), min(x for _, x in of if x > 0)) for task, of in sizes.items()}
@@ -93,8 +92,10 @@ def _record(name, task, algorithm):
         "start_steps": START_STEPS,
         "updates_per_step": 1.0,
     }
-    evaluations = read_csv_with_gaps(RESULTS / f"{name}.csv")
+    evaluations = columns(results.RETURNS.runs()[name], results.RETURNS.path)
     returns = evaluations["return"]
     lengths = np.full_like(returns, length) if length else np.rint(returns / REWARD_OF_A_STEP[task])
     evaluations = means(evaluations | {"length": lengths})
-    return Record(read_csv_with_gaps(RESULTS / f"{name}-losses.csv"), {}, evaluations, facts)
+    *_, seed = name.rpartition("-seed")
+    losses = results.losses(name.removesuffix(f"-seed{seed}"))[int(seed)]
+    return Record(columns(losses, results.LOSSES.path), {}, evaluations, facts)

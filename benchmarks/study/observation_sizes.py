@@ -6,10 +6,11 @@ uniform actions, in the environment's units. All of these tasks are learned with
 
 import gymnasium
 import numpy as np
+import results
 import runs
 
 STEPS = 3_000
-OUT = runs.RESULTS / "observations.csv"
+OUT = results.FOLDER / "observations.csv"
 
 
 def observations(env_id):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import figures
 import numpy as np
+import results
 import runs
 import scores
 from ablation import FAULTS
@@ -119,9 +120,7 @@ def ablation_table():
             if not seeds:
                 continue
             ends = shown([seed[max(seed)][1] for seed in seeds.values()], ROUGHLY[task])
-            losses = [
-                runs.read(path) for path in sorted(runs.RESULTS.glob(f"ablation-{fault}-{task}-seed*-losses.csv"))
-            ]
+            losses = results.losses(f"ablation-{fault}-{task}").values()
             columns = [
                 f"{np.mean([float(x[0][c]) for x in losses]):.3g} to {np.mean([float(x[-1][c]) for x in losses]):.3g}"
                 for c in ("q1_loss", "policy_loss", "entropy")

@@ -2,14 +2,10 @@
 
 Ours run through `tfsac.sweep`, the peers through benchmarks/peers/, two trainings at a time with one thread each. Every
 evaluation has 100 episodes on Gymnasium's seeds 0 to 99, but for those of HalfCheetah on the way, which have 10. A seed
-whose files are in results/ is not run again, and a sweep that was cut off goes on from its checkpoints in runs/study/.
-Writes for each seed, as it ends,
-
-    results/TASK-seedN.csv          step, seconds, episode, return
-    results/TASK-seedN-losses.csv   a row for each 250 steps (ours only)
-
-seconds is the wall clock since the first step, compilation included and imports not; for ours, unlike the peers',
-earlier evaluations included.
+that is in results/ is not run again, and a sweep that was cut off goes on from its checkpoints in runs/study/. Adds
+each seed, as it ends, to results/returns.csv.gz and, of ours, to results/losses.csv.gz (results.py). seconds is the
+wall clock since the first step, compilation included and imports not; for ours, unlike the peers', earlier evaluations
+included.
 """
 
 import argparse
@@ -24,10 +20,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-HERE = Path(__file__).parent
-RESULTS, RUNS, PEERS = HERE / "results", Path("runs/study"), HERE.parent / "peers"
+import results
+
+RUNS, PEERS = Path("runs/study"), Path(__file__).parents[1] / "peers"
 EPISODES = 100  # of the last evaluation
-LOSSES = ("step", "v_loss", "q1_loss", "q2_loss", "policy_loss", "alpha", "entropy", "q1")  # where there are such
 BEFORE_TUNING = {  # what gin/ said of Reacher before this study chose its settings; budget and ablation keep to it
     "SAC": ("discount = 0.99", "tau = 0.005", "observation_scale = None"),
     "SACv1": ("discount = 0.99", "tau = 0.005", "observation_scale = None", "v_learning_rate = 1e-3"),
@@ -74,15 +70,15 @@ PEER_TASKS = {
 }
 
 
-def result(task, seed):
-    """Where the evaluations of a seed are kept."""
-    return RESULTS / f"{task}-seed{seed}.csv"
+def is_kept(task, seed):
+    """Whether the evaluations of that seed are in results/."""
+    return f"{task}-seed{seed}" in results.RETURNS.runs()
 
 
 def run_ours(name, seeds):
     """Sweeps over those of the first seeds that are missing, and keeps each as it ends."""
     task, out = TASKS[name], RUNS / name
-    missing = [seed for seed in range(min(seeds, task.seeds)) if not result(name, seed).exists()]
+    missing = [seed for seed in range(min(seeds, task.seeds)) if not is_kept(name, seed)]
     if not missing:
         return
     command = [sys.executable, "-m", "tfsac.sweep", f"--gin_file={task.gin_file}", f"--out={out}"]
@@ -106,16 +102,16 @@ def ended(name, seed):
 
 
 def keep(logdir, name, episodes=0):
-    """Copies what is worth keeping of a run directory into results/, the last evaluation with so many or its own."""
+    """Adds what is worth keeping of a run directory to results/, the last evaluation with so many or its own."""
     metrics, evaluations = (read(logdir / f"{table}.csv") for table in ("metrics", "evaluations"))
     evaluations += more_episodes(logdir, evaluations, episodes)
     seconds = {row["step"]: f"{float(row['seconds']):.1f}" for row in metrics}
-    columns = [column for column in LOSSES if metrics and column in metrics[0]]
-    losses = [[row["step"], *(f"{float(row[column]):.5g}" for column in columns[1:])] for row in metrics]
+    names = results.LOSSES.columns[1:]
+    losses = [[row["step"], *(f"{float(row[x]):.5g}" if x in row else "" for x in names)] for row in metrics]
     rows = [(x["step"], seconds.get(x["step"], ""), x["episode"], f"{float(x['return']):.6g}") for x in evaluations]
-    write(RESULTS / f"{name}-losses.csv", columns, losses)
-    write(RESULTS / f"{name}.csv", ("step", "seconds", "episode", "return"), rows)
-    print(f"{name} is in {RESULTS}", flush=True)
+    results.LOSSES.add(name, losses)
+    results.RETURNS.add(name, rows)  # last, since a run that is here is not run again
+    print(f"{name} is in {results.FOLDER}", flush=True)
 
 
 def more_episodes(logdir, evaluations, episodes):
@@ -134,9 +130,9 @@ def run_peer(name, seed, pythons):
     """Trains and evaluates one seed of a peer."""
     env, peer, hyperparameters = PEER_TASKS[name]
     env_id, task, _ = ENVS[env]
-    out = result(name, seed)
-    if out.exists() or not pythons[peer]:
+    if is_kept(name, seed) or not pythons[peer]:
         return
+    out = RUNS / f"{name}-seed{seed}.csv"
     command = [pythons[peer], PEERS / f"{peer}_peer.py", "learn", f"--env_id={env_id}", f"--seed={seed}", "--threads=1"]
     command += [f"--hyperparameters={hyperparameters}", f"--total_steps={task.steps}", f"--eval_every={task.every}"]
     command += [f"--eval_episodes={EPISODES}", f"--out={out}"]
@@ -145,7 +141,8 @@ def run_peer(name, seed, pythons):
     with open(log, "w") as file:
         if subprocess.run(command, stdout=file, stderr=file).returncode:
             raise RuntimeError(f"{name} seed {seed} failed; see {log}")
-    print(f"{name} seed {seed} is in {out}", flush=True)
+    results.RETURNS.add(f"{name}-seed{seed}", [list(row.values()) for row in read(out)])
+    print(f"{name} seed {seed} is in {results.FOLDER}", flush=True)
 
 
 def read(path):

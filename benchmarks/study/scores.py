@@ -1,10 +1,10 @@
 """What the study's results say, read from results/ and summarised over the seeds."""
 
 import functools
-import re
 from pathlib import Path
 
 import numpy as np
+import results
 import runs
 from rliable import library
 from scipy.stats import trim_mean
@@ -18,15 +18,11 @@ FEW = 5  # seeds below which an interval would say nothing: the seeds themselves
 def load(name):
     """Every seed of a run: {seed: {step: (seconds, mean return of its episodes)}}."""
     found = {}
-    for path in sorted(runs.RESULTS.glob(f"{name}-seed*.csv")):
-        if path.stem.endswith("-losses"):
-            continue
+    for seed, rows in results.seeds(results.RETURNS, name).items():
         steps = {}
-        for row in runs.read(path):
+        for row in rows:
             steps.setdefault(int(row["step"]), []).append((float(row["seconds"] or "nan"), float(row["return"])))
-        found[int(re.search(r"seed(\d+)", path.stem)[1])] = {
-            step: tuple(np.mean(values, axis=0)) for step, values in steps.items()
-        }
+        found[seed] = {step: tuple(np.mean(values, axis=0)) for step, values in steps.items()}
     return found
 
 
@@ -67,7 +63,7 @@ def optimum(task):
 
 def budget(reading, task, algorithm, column):
     """[seeds, 50] of that column, or None where it was not run or has no such loss."""
-    table = runs.read(runs.RESULTS / f"budget-{reading}-{task}-{algorithm}.csv")
+    table = results.BUDGET.runs().get(f"{reading}-{task}-{algorithm}")
     if not table or table[0][column] == "nan":
         return None
     return np.array([float(x[column]) for x in table]).reshape(-1, 50)

@@ -186,15 +186,19 @@ def read_csv_with_gaps(path):
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no text: expected a CSV file") from error
-    rows = list(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()))
-    columns = defaultdict(list)
+    return columns(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()), path)
+
+
+def columns(rows, path):
+    """The same of rows that have been read from that file, dicts of text by column."""
+    found = defaultdict(list)
     for row in rows:
         for name, cell in row.items():
             try:
-                columns[name].append(_number(cell))
+                found[name].append(_number(cell))
             except (TypeError, ValueError) as error:
                 raise UserError(f"{path}: expected numbers in the column {name}, received {cell!r}") from error
-    return {name: np.array(values) for name, values in columns.items()}
+    return {name: np.array(values) for name, values in found.items()}
 
 
 def means(evaluations):
