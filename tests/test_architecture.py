@@ -14,7 +14,7 @@ COMMANDS = {"train", "evaluate", "export", "plot", "sweep", "diagnose", "demos",
 # Each room may import what stands to the left of it, and what is its own.
 ROOMS = ["ground", "policy", "data", "algorithms", "run", "diagnosis", "deploy", "above"]
 GROUND = {"errors", "quiet_tensorflow", "setting_types", "statistics", "trust"}
-ABOVE = COMMANDS | {"api"}
+ABOVE = COMMANDS | {"api", "__main__"}
 
 
 def imports(path, whole=True):
