@@ -1,4 +1,4 @@
-"""Trains every row of the README's learning table and evaluates it: python benchmarks/learning.py [TASK...]
+"""Trains the rows of "Other settings" in docs/results.md and evaluates them: python benchmarks/learning.py [TASK...]
 
 Each run goes to the first mark, is evaluated on 100 episodes with fixed seeds, and is resumed to the next mark. Two
 runs at a time, one thread each. What is done already is skipped, so that an interrupted call can be repeated. Adds
@@ -63,7 +63,7 @@ def run(task, seed):
 
 
 def table():
-    """The README's table from the CSVs, in Markdown."""
+    """What was trained, in Markdown."""
     lines = ["| task | step | mean return of 100 episodes, by seed | bar |", "|---|---|---|---|"]
     for task, (_, _, marks) in TASKS.items():
         for mark, bar in marks.items():

@@ -29,7 +29,7 @@ sys.path.append(str(STUDY))  # behind tests/, which has a runs.py, too
 import labelled  # noqa: E402
 import thresholds as derivation  # noqa: E402
 
-DOCUMENT = (ROOT / "docs" / "diagnose.md").read_text()
+DOCUMENT, SYMPTOMS_PAGE = ((ROOT / "docs" / f"{name}.md").read_text() for name in ("diagnose", "symptoms"))
 # The symptom that names the study's fault. Of one Q in place of two nothing is seen: it learns as well here.
 NAMED = {
     "average_as_printed": "value_held_back",
@@ -448,7 +448,7 @@ def test_a_run_directory_is_read_and_drawn(tmp_path):
     assert "1. clear: The policy lowers Q instead of raising it" in said
     assert "(policy_loss, q1, entropy, alpha; steps 250 to 10,000)" in said
     assert "healthy 1 to 1 in healthy runs; suspicious below" in said
-    assert "docs/diagnose.md#the-policy-lowers-q-instead-of-raising-it" in said
+    assert "docs/symptoms.md#the-policy-lowers-q-instead-of-raising-it" in said
     assert "observations and actions were not looked at: no checkpoint" in said
     drawn = image.imread(logdir / "diagnosis.png")
     assert drawn.std() > 0.01 and min(drawn.shape[:2]) > 100
@@ -623,8 +623,8 @@ def test_tables_that_cannot_be_read_do_not_end_a_run(tmp_path):
 
 @pytest.mark.parametrize("symptom", SYMPTOMS, ids=lambda symptom: symptom.name)
 def test_every_symptom_has_its_paragraph_and_its_picture(symptom):
-    assert f"\n### {symptom.title}\n" in DOCUMENT
-    paragraph = DOCUMENT.split(f"\n### {symptom.title}\n")[1].split("\n### ")[0].split("\n## ")[0]
+    assert f"\n### {symptom.title}\n" in SYMPTOMS_PAGE
+    paragraph = SYMPTOMS_PAGE.split(f"\n### {symptom.title}\n")[1].split("\n### ")[0].split("\n## ")[0]
     pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", paragraph)
     assert pictures
     for path in pictures:
@@ -635,7 +635,7 @@ def test_every_symptom_has_its_paragraph_and_its_picture(symptom):
 
 def test_the_document_has_the_thresholds_in_one_table(calibrated):
     thresholds, updates = calibrated
-    assert derivation.table(thresholds) in DOCUMENT
+    assert derivation.table(thresholds) in SYMPTOMS_PAGE
     assert f"{updates:,} gradient steps" in DOCUMENT
 
 

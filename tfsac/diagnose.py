@@ -2,7 +2,7 @@
 
 RUN is a run directory, of a run that is over or still going on, or a CSV file of another program's metrics: the columns
 of Stable-Baselines3's progress.csv are recognised, others are named by --column. Prints what it sees, strongest first,
-and writes diagnosis.png. docs/diagnose.md explains every finding.
+and writes diagnosis.png. docs/symptoms.md explains every finding.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The pictures of docs/diagnose.md: python benchmarks/study/diagnosis_figures.py
+"""The pictures of docs/symptoms.md: python benchmarks/study/diagnosis_figures.py
 
 One for each symptom, docs/diagnose/NAME.png: a healthy run on the left, a run that has the symptom on the right, both
 from results/; where a title says "as it would look", there is no such run, and the curve was made up.

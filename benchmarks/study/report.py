@@ -1,7 +1,7 @@
 """Tables and figures of the study, from results/ alone: python benchmarks/study/report.py
 
-Writes tables.md and the pictures beside this file, and each table anew where README.md or docs/reproduction.md has it.
-What has not been run yet is left out, not guessed. Needs rliable: see requirements.txt in this folder.
+Writes tables.md and the pictures beside this file, and each table anew where docs/results.md or docs/reproduction.md
+has it. What has not been run yet is left out, not guessed. Needs rliable: see requirements.txt in this folder.
 """
 
 import re
@@ -31,7 +31,7 @@ PEERS = {"sb3": "Stable-Baselines3", "sbx": "SBX", "ours": "our hyperparameters"
 
 
 def benchmark_table():
-    """Ours at the marked steps, as the README has it; minutes are the median of the seeds."""
+    """Ours at the marked steps, as docs/results.md has it; minutes are the median of the seeds."""
     head = ("task", "steps", "minutes", "seeds", "return", "worst seed", "gap, if known", "asked for", "gin file")
     lines = [row(head), row(["---"] * len(head))]
     for name, bars in BARS.items():
@@ -181,7 +181,7 @@ def main():
     }
     text = "\n\n".join(f"## {title}\n\n{table}" for title, table in parts.items())
     (HERE / "tables.md").write_text(f"# The study's tables, written by report.py\n\n{text}\n")
-    for document in ("README.md", "docs/reproduction.md"):
+    for document in ("docs/results.md", "docs/reproduction.md"):
         write_tables(HERE.parents[1] / document, parts.values())
     figures.draw()
     print(text)

@@ -1,6 +1,6 @@
 """The diagnosis's thresholds from the study's runs: python benchmarks/study/thresholds.py
 
-Writes tfsac/diagnosis/thresholds.py, and the table of docs/diagnose.md, from the first two seeds of everything in
+Writes tfsac/diagnosis/thresholds.py, and the table of docs/symptoms.md, from the first two seeds of everything in
 results/ (of Stable-Baselines3's runs: the first); the others are the test, in tests/test_diagnose.py. A threshold lies
 half-way between the healthy run and the run with the fault that are nearest to each other, on a scale of ratios where
 the measure is one. Where no run with the fault is known, it lies as far beyond the others as they are from each other.
@@ -20,7 +20,7 @@ from tfsac.diagnosis.symptoms import STRONG, SYMPTOMS
 from tfsac.diagnosis.thresholds import Threshold
 
 ROOT = Path(labelled.__file__).parents[2]
-OUT, DOCUMENT = ROOT / "tfsac" / "diagnosis" / "thresholds.py", ROOT / "docs" / "diagnose.md"
+OUT, DOCUMENT = ROOT / "tfsac" / "diagnosis" / "thresholds.py", ROOT / "docs" / "symptoms.md"
 MARK = "<!-- written by benchmarks/study/thresholds.py -->\n"
 SEEDS = (0, 1)
 
@@ -227,7 +227,7 @@ def short(value):
 
 
 def table(thresholds):
-    """The same for docs/diagnose.md."""
+    """The same for docs/symptoms.md."""
     lines = [
         "| threshold | what is measured | suspicious | healthy runs | runs with the fault |",
         "|---|---|---|---|---|",

@@ -14,7 +14,7 @@ class Condition(NamedTuple):
 
 
 class Symptom(NamedTuple):
-    """One paragraph of docs/diagnose.md, whose heading is the title.
+    """One paragraph of docs/symptoms.md, whose heading is the title.
 
     Attributes:
         name: short, for programs.
@@ -37,7 +37,7 @@ class Symptom(NamedTuple):
     @property
     def anchor(self):
         """Where the paragraph stands."""
-        return "docs/diagnose.md#" + "".join(x for x in self.title.lower().replace(" ", "-") if x.isalnum() or x == "-")
+        return "docs/symptoms.md#" + "".join(x for x in self.title.lower().replace(" ", "-") if x.isalnum() or x == "-")
 
 
 def _above(measure, threshold=None):
