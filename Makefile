@@ -58,13 +58,18 @@ lock: .venv/installed  ## write requirements.lock anew from pyproject.toml
 		--all-extras --generate-hashes --custom-compile-command 'make lock' $(UPGRADE) \
 		--output-file requirements.lock pyproject.toml
 
+# Of pip's hundreds of lines: each file of 10 MB or more, and that it begins to unpack.
+shown = sed -un -e 's/.*\(Downloading\|Using cached\) \(.*\/\)*\([^-]*\)-\([^-]*\)-.*(\([1-9][0-9][0-9]*\)[.0-9]* MB)$$/  \3 \4, \5 MB/p' \
+	-e 's/^Installing collected packages.*/  unpacking them/p'
+
 # The two stamps are written last, so a set-up that was interrupted starts again.
 .venv/locked: requirements.lock
 	$(if $(suitable),,$(error tfsac needs Python 3.11, 3.12 or 3.13 with its venv module; found $(found) \
 		install one (Debian: python3 and python3-venv) or name one: make PYTHON=/path/to/python3.12))
-	@echo 'Setting up .venv with $(suitable): about two minutes, 3 GB'
+	@echo 'Setting up .venv with $(suitable): a few minutes, 3.3 GB. Large packages are named as they come:'
 	@$(suitable) -m venv --clear .venv
-	@$(PIP) install --require-hashes --only-binary :all: -r requirements.lock
+	@{ .venv/bin/python -m pip --disable-pip-version-check install --progress-bar off --require-hashes \
+		--only-binary :all: -r requirements.lock; echo $$? >.venv/status; } | $(shown); exit $$(cat .venv/status)
 	@touch $@
 
 # The project itself, straight from this folder; it asks no index.
