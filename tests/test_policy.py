@@ -132,10 +132,10 @@ NOT_POLICIES = {
     "a layer in the middle missing": (without("hidden_0/kernel", "hidden_0/bias"), "hidden_[01]"),
     "a layer that is none": (changed(layer_norm__gamma=np.ones(8, "f")), "layer_norm/gamma"),
     "a layer in between": (changed(hidden_0b__kernel=np.ones([8, 8], "f")), "hidden_0b/kernel"),
-    "NaN": (changed(mu__bias=np.float32([np.nan, 0])), "mu/bias holds what is no finite number"),
+    "NaN": (changed(mu__bias=np.float32([np.nan, 0])), "mu/bias holds numbers that are not finite"),
     "infinity": (changed(hidden_0__kernel=np.full([3, 8], np.inf, "f")), "hidden_0/kernel holds what is no finite"),
-    "whole numbers": (changed(mu__bias=np.zeros(2, int)), "mu/bias holds what is no finite number"),
-    "text": (changed(mu__bias=np.array(["a", "b"])), "mu/bias holds what is no finite number"),
+    "whole numbers": (changed(mu__bias=np.zeros(2, int)), "mu/bias holds numbers that are not finite"),
+    "text": (changed(mu__bias=np.array(["a", "b"])), "mu/bias holds numbers that are not finite"),
     "layers that do not follow": (changed(hidden_1__kernel=np.zeros([7, 5], "f")), "do not fit each other"),
     "a bias of another width": (changed(hidden_1__bias=np.zeros(4, "f")), "do not fit each other"),
     "heads of two widths": (

@@ -35,7 +35,7 @@ Env = gym.Env | str | Callable[[], gym.Env]
 
 
 class History(NamedTuple):
-    """What came of training so far: tables as lists of rows.
+    """The record of training so far: tables as lists of rows.
 
     Attributes:
         episodes: step, return and length of each finished training episode.

@@ -10,7 +10,7 @@ class UserError(ValueError):
 
 
 class RunError(RuntimeError):
-    """The run cannot go on, through no fault in its settings that could be seen at the start. Exit status 1."""
+    """The run cannot go on, for a reason that its settings did not show at the start. Exit status 1."""
 
 
 class NonFiniteError(RunError):
@@ -38,7 +38,7 @@ def require_ray(what):
 
 
 def run_command(main, arguments=None):
-    """absl.app.run for a command whose mistakes end in one line on standard error and an exit status.
+    """Runs a command: parses its flags, calls main, and reports a mistake in one line on standard error.
 
     Args:
         main: called once the flags are parsed; returns the exit status or None.

@@ -97,7 +97,7 @@ class Policy(NamedTuple):
         """Takes back what `arrays` gave.
 
         Raises:
-            UserError: a name too many or missing, shapes that do not fit each other, or what is no finite number.
+            UserError: a name too many or missing, shapes that do not fit each other, or numbers that are not finite.
         """
         count = sum(bool(re.fullmatch(r"hidden_\d+/kernel", name)) for name in arrays)
         names = [*(f"hidden_{i}" for i in range(count)), "mu", "log_std"]
@@ -108,7 +108,7 @@ class Policy(NamedTuple):
         for name, layer in zip(names, layers, strict=True):
             for part, array in layer._asdict().items():
                 if not np.issubdtype(array.dtype, np.floating) or not np.all(np.isfinite(array)):
-                    raise UserError(f"the policy's {name}/{part} holds what is no finite number")
+                    raise UserError(f"the policy's {name}/{part} holds numbers that are not finite")
         *hidden, mu, log_std = layers
         sound = all(x.kernel.ndim == 2 and x.bias.shape == x.kernel.shape[1:] for x in layers)
         chains = [[*hidden, mu], [*hidden, log_std]]

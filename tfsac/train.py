@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
 
 
 def train(logdir, settings, restored=None, overwrite=False, ray_address=None):
-    """Trains, and writes down what comes of it.
+    """Trains, and writes the run directory.
 
     Args:
         logdir: the run directory.
@@ -139,7 +139,7 @@ def _restore(loop, restored, logdir):
 
 
 def _described(logdir, env, loop):
-    """What was resolved, for the user to see before anything long begins."""
+    """Lines that tell the user what is about to be trained."""
     agent, replay = loop.agent, loop.replay
     numbers = sum(variable.shape.num_elements() for variable in agent.variables().values())
     gpus = [device.name for device in tf.config.list_logical_devices("GPU")]
@@ -191,7 +191,7 @@ def _spread_threads():
 
 
 def run(logdir, settings, restored=None, overwrite=False, ray_address=None, video=False):
-    """`train`, of which the arguments are, then the pictures and a word on how it ended.
+    """Trains with the arguments of `train`, draws the pictures and says how the run ended.
 
     Args:
         video: whether a clip is one of the pictures.

@@ -143,7 +143,7 @@ class Agent:
             "resume with the algorithm and the hidden units that the run began with",
         )
         for name, array in state.items():
-            require(np.all(np.isfinite(array)), f"the agent's {name} holds what is no finite number")
+            require(np.all(np.isfinite(array)), f"the agent's {name} holds numbers that are not finite")
         for name, variable in variables.items():
             variable.assign(state[name])
 

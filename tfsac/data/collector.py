@@ -1,4 +1,4 @@
-"""How training acts, and what comes of it: steps the training environments and turns that into transitions."""
+"""How training acts: steps the training environments and turns what happens into transitions."""
 
 from operator import index
 
@@ -84,10 +84,10 @@ class Collector:
         return Transition(*(np.asarray(x, np.float32) for x in zip(*transitions, strict=True))), ended
 
     def begin(self, steps, act):
-        """Where a block can be taken while the learner updates, begins the next one; here it cannot."""
+        """Begins the next block in collectors that step while the learner updates; this one does nothing."""
 
     def metrics(self):
-        """What a row of metrics.csv says of acting: nothing, the policy is that of the last gradient step."""
+        """Columns of metrics.csv that a collector adds: none here, since the newest policy acts."""
         return {}
 
     def close(self):
@@ -96,7 +96,7 @@ class Collector:
             env.close()
 
     def begin_anew(self):
-        """Breaks off the episodes under way: whoever else used the environments may have left them anywhere."""
+        """Breaks off the episodes under way, since something else has used the environments."""
         for i, episode in enumerate(self._episodes):
             self._episodes[i] = _Episode(self.envs[i], self.seed, i, episode.number + 1)
 
@@ -123,7 +123,7 @@ class Collector:
         for i, number in enumerate(map(index, numbers["episodes"])):
             actions, space = arrays[f"environment_{i}/actions"], self.envs[i].action_space
             fits = actions.dtype == space.dtype and all(map(space.contains, actions))
-            require(fits, f"environment_{i}/actions holds what are no actions of this environment")
+            require(fits, f"environment_{i}/actions holds actions that this environment does not take")
             episode = _Episode(self.envs[i], self.seed, i, number)
             over = any(episode.step(action)[1] for action in actions)
             if over or not np.array_equal(episode.observation, arrays[f"environment_{i}/observation"]):

@@ -30,12 +30,12 @@ def replaced_whole(out):
         partial.mkdir(parents=True, exist_ok=True)
         lock = os.open(partial, os.O_RDONLY)
     except OSError as error:
-        raise UserError(f"cannot write to --out={out}: {error.strerror}; take another place") from error
+        raise UserError(f"cannot write to --out={out}: {error.strerror}; choose another directory") from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"another export is writing to --out={out}: wait for it or take another place") from error
+            raise UserError(f"another export is writing to --out={out}: wait for it or choose another") from error
         try:
             _settle(out, earlier)
             for left in partial.iterdir():  # by an export that was killed
@@ -72,7 +72,7 @@ def check_replaceable(out):
             require(
                 same or any(fnmatch(name, built) for built in BUILT),
                 f"--out={out} holds {name}, which no export has written like this: expected a new directory, or an "
-                "earlier export to replace; move the file away or take another place",
+                "earlier export to replace; move the file away or choose another directory",
             )
 
 

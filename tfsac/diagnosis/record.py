@@ -190,7 +190,7 @@ def read_csv_with_gaps(path):
 
 
 def columns(rows, path):
-    """The same of rows that have been read from that file, dicts of text by column."""
+    """Columns as `read_csv_with_gaps` gives them, of rows that were read from that file: dicts of text by column."""
     found = defaultdict(list)
     for row in rows:
         for name, cell in row.items():

@@ -67,9 +67,9 @@ class Checkpoint(NamedTuple):
 
 @contextlib.contextmanager
 def reading(what):
-    """A context in which whatever goes wrong with what was read ends in one line: UserError, or RunError as it is.
+    """A context that turns any error into a UserError of one line; a RunError passes as it is.
 
-    A stranger's file may be anything, and whoever takes it apart need not foresee all.
+    It is for files that may be a stranger's: the code that reads them need not foresee everything.
     """
     try:
         yield

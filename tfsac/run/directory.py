@@ -54,7 +54,7 @@ def take(logdir, overwrite):
     except BlockingIOError as error:
         raise UserError(f"another process is training in {logdir}: wait for it or take another --logdir") from error
     except OSError as error:
-        raise UserError(f"cannot write to --logdir={logdir}: {error.strerror}; take another place") from error
+        raise UserError(f"cannot write to --logdir={logdir}: {error.strerror}; choose another directory") from error
     if overwrite:
         for path in (Path(logdir) / name for name in NAMES):
             if path.is_dir():

@@ -60,7 +60,7 @@ class TrainSettings(NamedTuple):
 
     @property
     def random_steps(self):
-        """So many first actions are uniform."""
+        """How many of the first actions are uniform."""
         return 0 if self.init_from else self.start_steps
 
 
@@ -81,7 +81,7 @@ class Block(NamedTuple):
     metrics: dict[str, Any] | None
 
     def is_due(self, every):
-        """Whether it is the first to end at or after a multiple of so many steps, or the last; never for None."""
+        """Whether this block is the last, or the first to reach a multiple of `every` steps; never for None."""
         return every is not None and (self.step // every > self.before // every or self.last)
 
 
@@ -188,7 +188,7 @@ class Loop:
         return self.collector.set_state(facts["collector"], parts["collector"])
 
     def begin_from_other_run(self):
-        """Takes over what `init_from` and `init_replay` name, before the first step; nothing where they name nothing.
+        """Takes over the networks of `init_from` and the replay of `init_replay`, where these are set.
 
         Raises:
             UserError: no sound checkpoint there, or one of other networks or another environment.
