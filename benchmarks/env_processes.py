@@ -31,7 +31,8 @@ SLEEPS = "Pendulum, 5 ms a step"
 def begin(simulator, num_envs, processes):
     """The loop of these settings, with enough in its replay to learn from."""
     block = max(8, num_envs)
-    params = [*SIMULATORS[simulator], f"train.num_envs = {num_envs}", f"train.env_processes = {processes}"]
+    params = ["train.algorithm = 'sac'", *SIMULATORS[simulator]]
+    params += [f"train.num_envs = {num_envs}", f"train.env_processes = {processes}"]
     params += [f"train.steps_per_call = {block}", "train.total_steps = 100_000", f"train.start_steps = {START}"]
     loop = make_loop(run_settings.read([], params))
     blocks = loop.blocks(100_000)

@@ -24,13 +24,15 @@ BEFORE_TUNING_V1 = [*(binding.replace("SAC", "SACv1") for binding in BEFORE_TUNI
 # name: gin file, further bindings, marks in environment steps with the least mean return of every seed
 TASKS = {
     # Discount, tau and observations as in the paper; the study found better, which gin/ has now.
-    "reacher-sac": ("gin/reacher.gin", BEFORE_TUNING, {50_000: -4.2, 100_000: -4.0}),
+    "reacher-sac": ("gin/sac/reacher.gin", BEFORE_TUNING, {50_000: -4.2, 100_000: -4.0}),
     "reacher-sac_v1": ("gin/v1/reacher.gin", BEFORE_TUNING_V1, {100_000: -4.3}),
-    "pendulum-sac": ("gin/pendulum.gin", [], {10_000: -165, 20_000: -158}),
+    "pendulum-sac": ("gin/sac/pendulum.gin", [], {10_000: -165, 20_000: -158}),
     "pendulum-sac_v1": ("gin/v1/pendulum.gin", [], {20_000: -170}),
     # The listed deviation: one environment step and one gradient step in turn, as the paper has it.
-    "pendulum-sac-1_step_per_call": ("gin/pendulum.gin", ["train.steps_per_call = 1"], {10_000: None, 20_000: None}),
-    "dm_control_reacher_easy-sac": ("gin/dm_control_reacher_easy.gin", [], {100_000: 700}),
+    "pendulum-sac-1_step_per_call": (
+        "gin/sac/pendulum.gin", ["train.steps_per_call = 1"], {10_000: None, 20_000: None}
+    ),
+    "dm_control_reacher_easy-sac": ("gin/sac/dm_control_reacher_easy.gin", [], {100_000: 700}),
     **{
         f"{task}-sac-policy_{width}": (
             f"gin/{task}.gin", [f"SAC.policy_hidden_units = ({width}, {width})", *BEFORE_TUNING], {step: None},

@@ -30,6 +30,7 @@ from tfsac.data.replay import Transition
 from tfsac.data.rollout import rollout, summary
 from tfsac.run import checkpoint
 
+GIN_FILE = "gin/sac/pendulum.gin"
 RUNS = Path("runs/ray")
 SLOW = "slow_pendulum:SlowPendulum-v0"
 NARROW = (128, 128)
@@ -37,12 +38,12 @@ ROUNDS = 2
 
 
 def start(name, env_id="Pendulum-v1", threads=None, hidden_units=(256, 256), **options):
-    """Starts a run of gin/pendulum.gin with `train.*` options."""
+    """Starts a run of gin/sac/pendulum.gin with `train.*` options."""
     shutil.rmtree(RUNS / name, ignore_errors=True)
     options = {"env_id": env_id, "eval_every": 10**9, "eval_episodes": 1, "checkpoint_every": 10**9} | options
     params = [f"--gin_param=train.{key} = {value!r}" for key, value in options.items()]
     params += [f"--gin_param=SAC.{network}_hidden_units = {hidden_units}" for network in ("policy", "critic")]
-    command = [sys.executable, "-m", "tfsac.train", "--gin_file=gin/pendulum.gin", f"--logdir={RUNS / name}", *params]
+    command = [sys.executable, "-m", "tfsac.train", f"--gin_file={GIN_FILE}", f"--logdir={RUNS / name}", *params]
     env = os.environ | {"PYTHONPATH": os.path.dirname(os.path.abspath(__file__))}
     if threads:
         env |= {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": str(threads)}
@@ -108,10 +109,10 @@ def _command_line(pid):
 
 
 def sweep():
-    """Both as the study trains, half as long: gin/pendulum.gin with 100 episodes an evaluation."""
+    """Both as the study trains, half as long: gin/sac/pendulum.gin with 100 episodes an evaluation."""
     options, times = {"total_steps": 10_000, "eval_every": 1_000, "eval_episodes": 100}, {}
     shutil.rmtree(RUNS / "sweep", ignore_errors=True)
-    flags = ["--gin_file=gin/pendulum.gin", *(f"--gin_param=train.{key} = {value}" for key, value in options.items())]
+    flags = [f"--gin_file={GIN_FILE}", *(f"--gin_param=train.{key} = {value}" for key, value in options.items())]
     began = time.monotonic()
     command = [sys.executable, "-m", "tfsac.sweep", *flags, "--seeds=0-9", f"--out={RUNS / 'sweep'}"]
     subprocess.run(command, check=True)

@@ -50,7 +50,7 @@ def fill(replay):
 
 def steps_per_second(setting, value):
     """Median over blocks of training."""
-    params = ["env.id = 'Reacher-v5'", f"train.start_steps = {START}"]
+    params = ["train.algorithm = 'sac'", "env.id = 'Reacher-v5'", f"train.start_steps = {START}"]
     if setting == "width":
         params += [f"SAC.{network}_hidden_units = ({value}, {value})" for network in ("policy", "critic")]
     else:

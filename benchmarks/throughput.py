@@ -160,7 +160,7 @@ def processor():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("gin_file", nargs="?", default="gin/reacher.gin")
+    parser.add_argument("gin_file", nargs="?", default="gin/sac/reacher.gin")
     parser.add_argument("--steps_per_call", type=int, help="in place of what the gin file says")
     parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="a checkout of another revision")
     args = parser.parse_args()

@@ -3,11 +3,13 @@
 import sys
 from pathlib import Path
 
+import gymnasium as gym
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfsac.algorithms import registry
+from tfsac.algorithms.crossq import CrossQ
 from tfsac.algorithms.sac import SAC
 from tfsac.algorithms.sac_v1 import SACv1
 from tfsac.data.envs import EnvSettings
@@ -34,7 +36,7 @@ def refused(*params):
 
 def test_defaults_are_those_of_the_functions():
     settings = resolved()
-    assert settings["train"]["batch_size"] == 256 and settings["train"]["algorithm"] == "sac"
+    assert settings["train"]["batch_size"] == 256 and settings["train"]["algorithm"] == "crossq"
     assert settings["SAC"]["tau"] == 0.005 and settings["SAC"]["target_entropy"] is None
     assert "observation_dim" not in settings["SAC"] and "seed" not in settings["SAC"]  # the loop's own business
     assert settings["env"] == EnvSettings()._asdict() and settings["train"] == TrainSettings()._asdict()
@@ -304,18 +306,26 @@ def test_all_settings_are_written():
 
 # The files in gin/.
 
-TRAINED = {
-    "pendulum.gin", "reacher.gin", "inverted_pendulum.gin", "dm_control_reacher_easy.gin", "v1/pendulum.gin",
-    "v1/reacher.gin", "inverted_double_pendulum.gin", "half_cheetah.gin", "robust/pendulum_delay3.gin",
-    "robust/pendulum_noise.gin",
+NEVER_TRAINED = {"robust/pendulum_delays.gin", "robust/reacher_delay3.gin"} | {
+    f"{task}.gin"
+    for task in (
+        "ant", "dm_control_cheetah_run", "dm_control_pendulum_swingup", "dm_control_reacher_easy",
+        "dm_control_reacher_hard", "hopper", "humanoid", "humanoid_standup", "inverted_double_pendulum",
+        "inverted_pendulum", "pusher", "reacher", "swimmer", "walker2d",
+    )
 }  # fmt: skip
 FILES = sorted(str(path.relative_to(GIN)) for path in GIN.glob("**/*.gin"))
+ALGORITHMS = {"v1": SACv1, "sac": SAC, "robust": SAC, "": CrossQ}  # by folder
 
 
-def test_every_task_has_a_file_and_data_is_all_there_is():
-    never_trained = ("ant", "hopper", "humanoid", "humanoid_standup", "pusher", "swimmer", "walker2d")
-    never_trained += ("robust/pendulum_delays", "robust/reacher_delay3")
-    assert set(FILES) == TRAINED | {f"{name}.gin" for name in never_trained}
+def test_every_task_of_gymnasiums_mujoco_has_a_file_and_data_is_all_there_is():
+    ids = [run_settings.read([GIN / name], [])["env"]["id"] for name in FILES if "/" not in name]
+    mujoco = {
+        spec.id for spec in gym.registry.values()
+        if str(spec.entry_point).startswith("gymnasium.envs.mujoco.") and spec.version == 5
+    }  # fmt: skip
+    assert mujoco and mujoco <= set(ids)
+    assert set(FILES) >= NEVER_TRAINED
     assert not list(GIN.glob("**/*.py"))  # which would shadow the gin library
 
 
@@ -325,13 +335,13 @@ def test_a_gin_file_is_short_says_whether_it_was_ever_trained_and_builds(name):
     lines = path.read_text().splitlines()
     bindings = config.read([path], [])
     assert 2 <= len(bindings) <= 8 and len(lines) <= len(bindings) + 3
-    assert ("Never trained here" in lines[0]) == (name not in TRAINED)
+    assert ("Never trained here" in lines[0]) == (name in NEVER_TRAINED)
     settings = run_settings.read([path], [])
     if "dm_control" in name:
         pytest.importorskip("dm_control", reason="dm_control is an optional extra, not made for Python 3.13")
         pytest.importorskip("shimmy")
     env = EnvSettings(**settings["env"]).make()
     algorithm = registry.find(settings["train"]["algorithm"])
-    assert algorithm is (SACv1 if name.startswith("v1/") else SAC)
+    assert algorithm is ALGORITHMS[str(Path(name).parent).removesuffix(".")]
     agent = make_agent(settings, env)
     assert agent.policy.input_shape == (None, env.observation_space.shape[0])

@@ -22,7 +22,7 @@ def peer(monkeypatch):
 
 @pytest.mark.parametrize("env_id, gin_file", [("Pendulum-v1", "pendulum.gin"), ("Reacher-v5", "reacher.gin")])
 def test_the_peers_know_the_defaults_and_what_the_gin_file_says(peer, env_id, gin_file):
-    settings = read([ROOT / "gin" / gin_file], [])
+    settings = read([ROOT / "gin/sac" / gin_file], [])
     found = peer.tfsac_settings(env_id)
     known = {f"{scope}.{name}": value for scope, values in settings.items() for name, value in values.items()}
     known["train.env_id"] = known["env.id"]  # its short form

@@ -346,6 +346,29 @@ def test_ids_are_said_in_three_ways_that_mean_one():
     assert run_settings.read([], ["env.id = 'A-v0'", "train.env_id = 'B-v0'"])["env"]["id"] == "B-v0"  # the later wins
 
 
+@pytest.mark.parametrize(
+    "params, algorithm",
+    [
+        ([], "crossq"),
+        (["env.id = 'Walk'"], "crossq"),
+        (["SAC.tau = 0.01"], "sac"),
+        (["SACv1.tau = 0.01", "SACv1.discount = 0.9"], "sac_v1"),
+        (["CrossQ.discount = 0.9"], "crossq"),
+        (["train.algorithm = 'sac'"], "sac"),
+    ],
+)
+def test_without_a_name_the_algorithm_is_that_of_its_settings(params, algorithm):
+    assert run_settings.read([], params)["train"]["algorithm"] == algorithm
+
+
+@pytest.mark.parametrize(
+    "params", [["SAC.tau = 0.01", "CrossQ.discount = 0.9"], ["train.algorithm = 'sac_v1'", "SAC.tau = 1"]]
+)
+def test_settings_of_two_algorithms_are_one_too_many(params):
+    with pytest.raises(UserError, match="nothing in this run reads SAC.tau"):
+        run_settings.read([], params)
+
+
 def test_the_scope_of_an_algorithm_is_its_own():
     """Its name in gin files, which is not its class's."""
     for algorithm in registry.ALGORITHMS.values():

@@ -66,7 +66,7 @@ class Learner:
         UserError: an environment that the agents cannot act in, or a setting that nothing reads or that cannot work.
     """
 
-    algorithm = "sac"
+    algorithm = TrainSettings().algorithm
 
     def __init__(self, env: Env, seed: int = 0, *, algorithm: str | None = None, **settings: Any):
         name = algorithm or self.algorithm

@@ -1,7 +1,7 @@
 """Trains many runs side by side on Ray: every combination of values, or a search for the best ones.
 
-    python -m tfsac.sweep --gin_file=gin/reacher.gin --seeds=0-9 --gin_grid='SAC.tau = [0.005, 0.01]'
-    python -m tfsac.sweep --gin_file=gin/reacher.gin --seeds=0-2 --search='SAC.tau = loguniform(1e-3, 3e-2)' --trials=30
+    python -m tfsac.sweep --gin_file=gin/sac/reacher.gin --seeds=0-9 --gin_grid='SAC.tau = [0.005, 0.01]'
+    python -m tfsac.sweep --gin_file=gin/sac/reacher.gin --trials=30 --search='SAC.tau = loguniform(1e-3, 3e-2)'
 
 A trial is a set of values with every seed, and each seed an ordinary run directory below --out. The same command again
 goes on where a sweep was cut off. At the end --out holds sweep.csv, returns.png, best.gin and, of a search,

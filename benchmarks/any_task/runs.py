@@ -2,12 +2,13 @@
 
 A run is called task-setting-seedN. Without patterns (as of fnmatch) all of RUNS are made, in their order, as many at a
 time as there are cores, one thread each. A call that was cut off goes on where it stopped; every finished run is kept
-in results/evaluations.csv.gz: run, step, episode, return, length.
+in results/evaluations.csv.gz: run, step, episode, return. Evaluations have ten episodes, a run's last one a hundred.
 """
 
 import csv
 import fnmatch
 import gzip
+import json
 import os
 import subprocess
 import sys
@@ -25,8 +26,24 @@ TASKS = {
     "half_cheetah": "HalfCheetah-v5",
     "walker2d": "Walker2d-v5",
     "ant": "Ant-v5",
+    "reacher": "Reacher-v5",
+    "pendulum": "Pendulum-v1",
+    "inverted_pendulum": "InvertedPendulum-v5",
+    "inverted_double_pendulum": "InvertedDoublePendulum-v5",
+    "pusher": "Pusher-v5",
+    "swimmer": "Swimmer-v5",
+    "humanoid": "Humanoid-v5",
     "cheetah_run": "shimmy:dm_control/cheetah-run-v0",
     "pendulum_swingup": "shimmy:dm_control/pendulum-swingup-v0",
+    "reacher_hard": "shimmy:dm_control/reacher-hard-v0",
+}
+# What a task needs of its own, in every setting.
+OWN = {
+    "pendulum": ["train.eval_every = 1_000"],
+    "inverted_pendulum": ["train.eval_every = 2_000"],
+    "inverted_double_pendulum": ["train.eval_every = 5_000"],
+    "reacher": ["train.eval_every = 5_000"],
+    "swimmer": ["CrossQ.discount = 0.999"],
 }
 # One line a setting: what it has that train.algorithm = 'crossq' has not.
 SETTINGS = {
@@ -46,8 +63,13 @@ SETTINGS = {
 RUNS = [
     ("half_cheetah", "crossq", 1, 40_000),
     ("half_cheetah", "batch_128", 1, 40_000),
-    ("hopper", "crossq", 1, 60_000),
-    ("hopper", "batch_128", 1, 60_000),
+    ("pendulum", "crossq", 1, 10_000),
+    ("hopper", "crossq", 1, 100_000),
+    ("inverted_pendulum", "crossq", 1, 10_000),
+    ("ant", "crossq", 1, 100_000),
+    ("reacher", "crossq", 1, 50_000),
+    ("walker2d", "crossq", 1, 100_000),
+    ("half_cheetah", "crossq", 1, 100_000),
     ("half_cheetah", "half_gradient", 1, 40_000),
     ("hopper", "half_gradient", 1, 60_000),
     ("half_cheetah", "plain_output", 1, 40_000),
@@ -59,29 +81,54 @@ _lock = threading.Lock()
 def train(name, task, setting, seed, steps):
     """Trains one run, or goes on with it, and keeps what came of it."""
     logdir = RUNS_IN_PROGRESS / name
-    command = [sys.executable, "-m", "tfsac.train", f"--logdir={logdir}", "--trust=variants"]
+    command = ["tfsac.train", "--no-video", f"--logdir={logdir}"]
     if (logdir / "checkpoints").exists():
-        command += ["--resume", f"--gin_param=train.total_steps = {steps}"]
+        command += ["--resume", *trusted(task), f"--gin_param=train.total_steps = {steps}"]
     else:
         bindings = ["train.algorithm = 'crossq'", *SETTINGS[setting], f"env.id = '{TASKS[task]}'"]
-        bindings += [f"train.seed = {seed}", f"train.total_steps = {steps}", "train.eval_every = 10_000"]
+        bindings += [f"train.seed = {seed}", f"train.total_steps = {steps}"]
+        bindings += [*OWN.get(task, ["train.eval_every = 10_000"])]
         command += [f"--gin_param={binding}" for binding in [*bindings, "train.checkpoint_every = 20_000"]]
-    one_thread = {f"TF_NUM_{kind}_THREADS": "1" for kind in ("INTRAOP", "INTEROP")} | {"OPENBLAS_NUM_THREADS": "1"}
-    paths = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)])}
     logdir.mkdir(parents=True, exist_ok=True)
-    with open(logdir / "output.txt", "a") as log:
-        done = subprocess.run(command, stdout=log, stderr=log, env=os.environ | one_thread | paths)
-    if done.returncode:
-        raise RuntimeError(f"{name} failed; see {log.name}")
+    run(logdir, *command)
+    keep(name, steps)
+
+
+def keep(name, steps):
+    """Writes the run's evaluations into the table, the last of them with a hundred episodes."""
+    logdir = RUNS_IN_PROGRESS / name
+    flags = f"--logdir={logdir}", "--json", "--episodes=100", *trusted(name.split("-")[0])
+    text = run(logdir, "tfsac.evaluate", *flags)
+    last = [
+        {"run": name, "step": steps, "episode": i, "return": x} for i, x in enumerate(json.loads(text)["returns"])
+    ]  # fmt: skip
     with _lock, open(logdir / "evaluations.csv", newline="") as file:
-        new = [{"run": name} | row for row in csv.DictReader(file)]
-        rows = [row for row in read() if row["run"] != name] + new
+        way = [{"run": name} | row for row in csv.DictReader(file) if int(row["step"]) != steps]
+        rows = [row for row in read() if row["run"] != name] + way + last
         draft = EVALUATIONS.with_suffix(".draft")
         with gzip.open(draft, "wt", newline="") as table:
-            writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
+            writer = csv.DictWriter(table, ["run", "step", "episode", "return"], "", "ignore", lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
         draft.replace(EVALUATIONS)
+
+
+def trusted(task):
+    """The flags that let a command import what the run names."""
+    return [f"--trust={name}" for name in ("variants", *TASKS[task].split(":")[:-1])]
+
+
+def run(logdir, *command):
+    """Runs one of tfsac's commands in one thread; -> what it printed to stdout, unless that is the training's."""
+    one_thread = {f"TF_NUM_{kind}_THREADS": "1" for kind in ("INTRAOP", "INTEROP")} | {"OPENBLAS_NUM_THREADS": "1"}
+    paths = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)])}
+    with open(logdir / "output.txt", "a") as log:
+        out = subprocess.PIPE if "--json" in command else log
+        environment = os.environ | one_thread | paths
+        done = subprocess.run([sys.executable, "-m", *command], stdout=out, stderr=log, env=environment, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed; see {log.name}")
+    return done.stdout
 
 
 def read():

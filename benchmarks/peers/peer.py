@@ -43,7 +43,7 @@ import platform  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-GIN = Path(__file__).parents[2] / "gin"
+GIN = Path(__file__).parents[2] / "gin" / "sac"
 WARM_UP, COMPILE = 1_000, 100  # steps of `serve` before it is ready: random ones, then ones with gradient steps
 
 # The defaults of tfsac.run.loop.TrainSettings and tfsac.algorithms.sac.SAC, which a peer cannot import.

@@ -37,7 +37,7 @@ def main():
     from tfsac.run.loop import make_loop
 
     train.set_threads()
-    params = [f"env.id = {args.env_id!r}", f"train.steps_per_call = {args.block}"]
+    params = ["train.algorithm = 'sac'", f"env.id = {args.env_id!r}", f"train.steps_per_call = {args.block}"]
     loop = make_loop(settings.read([], params))
     agent, blocks = loop.agent, loop.blocks(10**9)
     sizes = agent.observation_dim, agent.action_dim

@@ -30,7 +30,7 @@ from tfsac.run.loop import make_loop
 
 ITERATIONS, SEEDS = 50, 10
 TRAJECTORY = {"pendulum": 200, "reacher": 50}  # environment steps: a whole episode
-GIN = {"sac": "gin/{}.gin", "sac_v1": "gin/v1/{}.gin"}
+GIN = {"sac": "gin/sac/{}.gin", "sac_v1": "gin/v1/{}.gin"}
 
 
 def run(reading, task, algorithm, seed):

@@ -17,7 +17,7 @@ from tfsac.diagnosis.measures import View
 
 OUT = results.FOLDER.parents[2] / "docs" / "diagnose"
 HEALTHY, FAULTY, OTHER = "tab:green", "tab:red", "tab:blue"
-SCALE_OF_REACHER = "(1, 1, 1, 1, 10, 10, 0.3, 0.3, 10, 10)"  # as gin/reacher.gin has it
+SCALE_OF_REACHER = "(1, 1, 1, 1, 10, 10, 0.3, 0.3, 10, 10)"  # as gin/sac/reacher.gin has it
 LIMIT = {"color": "0.3", "ls": "--", "lw": 1}
 
 RUNS = {run.name: run for run in (*labelled.labelled_runs(), *labelled.whole_runs(), *labelled.sb3_runs())}

@@ -39,7 +39,7 @@ def run(name):
     algorithm, label, seed = name.split("-")
     settings = {"seed": int(seed.removeprefix("seed")), "eval_every": 1_000, "eval_episodes": 20}
     if algorithm == "sac":
-        gin_file, settings["total_steps"] = "gin/pendulum.gin", ODD_STEPS
+        gin_file, settings["total_steps"] = "gin/sac/pendulum.gin", ODD_STEPS
         params = [f"env.id = {ODD[label]!r}"]
     else:
         gin_file, settings["total_steps"], _ = ablation.TASKS["pendulum"]

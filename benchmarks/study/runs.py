@@ -42,13 +42,13 @@ class Task(NamedTuple):
 
 
 TASKS = {
-    "pendulum-sac": Task("gin/pendulum.gin", 20_000, 1_000, 10),
+    "pendulum-sac": Task("gin/sac/pendulum.gin", 20_000, 1_000, 10),
     "pendulum-sac_v1": Task("gin/v1/pendulum.gin", 20_000, 1_000, 10),
-    "reacher-sac": Task("gin/reacher.gin", 100_000, 5_000, 10),
-    "inverted_pendulum-sac": Task("gin/inverted_pendulum.gin", 20_000, 5_000, 5),
-    "inverted_double_pendulum-sac": Task("gin/inverted_double_pendulum.gin", 50_000, 5_000, 5),
+    "reacher-sac": Task("gin/sac/reacher.gin", 100_000, 5_000, 10),
+    "inverted_pendulum-sac": Task("gin/sac/inverted_pendulum.gin", 20_000, 5_000, 5),
+    "inverted_double_pendulum-sac": Task("gin/sac/inverted_double_pendulum.gin", 50_000, 5_000, 5),
     "reacher-sac_v1": Task("gin/v1/reacher.gin", 100_000, 5_000, 10),
-    "half_cheetah-sac": Task("gin/half_cheetah.gin", 300_000, 5_000, 3, episodes=10),
+    "half_cheetah-sac": Task("gin/sac/half_cheetah.gin", 300_000, 5_000, 3, episodes=10),
 }
 ENV_IDS = {
     "pendulum": "Pendulum-v1",

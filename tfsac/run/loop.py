@@ -21,7 +21,8 @@ class TrainSettings(NamedTuple):
     """Scope `train` of gin files. Every number of steps counts environment steps, all environments together.
 
     Attributes:
-        algorithm: a name of `algorithms.registry`, or `module:Class`, an `Agent` of the user's own.
+        algorithm: a name of `algorithms.registry`, or `module:Class`, an `Agent` of the user's own. Without one it is
+            that of which other settings are given, or else crossq, which learns soonest.
         seed: of weights, noise, replay, exploration and episodes.
         total_steps: of the whole run.
         start_steps: so many first actions are uniform in [-1, 1]^A, and nothing is learned before.
@@ -41,7 +42,7 @@ class TrainSettings(NamedTuple):
         init_replay: whether it begins with the transitions of that run, too.
     """
 
-    algorithm: str = "sac"
+    algorithm: str = "crossq"
     seed: Seed = 0
     total_steps: Count = 1_000_000
     start_steps: CountOrZero = 1_000

@@ -36,10 +36,17 @@ def read(gin_files, gin_params, resumed=None, trusted=()):
     given = config.read(gin_files, gin_params)
     bindings = kept | given
     # Of a resumed run it is the one that the run began with; that it cannot become another, `check_unchanged` says.
-    name = (kept or given).get("train.algorithm", TrainSettings().algorithm)
+    name = (kept or given).get("train.algorithm") or _implied(kept or given)
     if resumed:
         check_trusted([name, *_modules(bindings)], [*trusted, *_modules(given)], f"{resumed}/config.gin")
-    return config.resolve(bindings, scopes(registry.find(name)))
+    return config.resolve({"train.algorithm": name} | bindings, scopes(registry.find(name)))
+
+
+def _implied(bindings):
+    """Who sets SAC.tau and names no algorithm means sac; who sets nothing of one gets the default."""
+    named = {binding.split(".")[0] for binding in bindings}
+    implied = [name for name, algorithm in registry.ALGORITHMS.items() if algorithm.scope in named]
+    return implied[0] if len(implied) == 1 else TrainSettings().algorithm
 
 
 def complete(values, algorithm):
