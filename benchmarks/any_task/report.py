@@ -1,39 +1,48 @@
-"""The tables of what runs.py trained: python benchmarks/any_task/report.py > benchmarks/any_task/tables.md
+"""Writes what runs.py trained into docs/results.md: python benchmarks/any_task/report.py
 
-The return of the deterministic policy at a step is the mean of its evaluation's episodes. Seeds are shown one by one.
+The return of the deterministic policy at a step is the mean of its evaluation's episodes: ten on the way, a hundred at
+a run's end, which stand in bold. Seeds are shown one by one.
 """
 
 import collections
+from pathlib import Path
 
 import numpy as np
 import runs
 
-MARKS = (20_000, 40_000, 60_000, 80_000, 100_000)
+MARKS = (3_000, 10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 80_000, 100_000)
+PAGE = Path(__file__).parents[2] / "docs/results.md"
+BEGIN, END = "<!-- any task: written by benchmarks/any_task/report.py -->", "<!-- end of any task -->"
 
 
 def returns():
-    """Mean returns: {task: {setting: {seed: {step: mean}}}}."""
-    episodes = collections.defaultdict(list)
+    """{(task, setting, seed): {step: returns of the episodes}}, in the order of runs.RUNS."""
+    episodes = collections.defaultdict(lambda: collections.defaultdict(list))
     for row in runs.read():
-        episodes[row["run"], int(row["step"])].append(float(row["return"]))
-    nested = {}
-    for (run, step), values in episodes.items():
-        task, setting, seed = run.rsplit("-", 2)
-        nested.setdefault(task, {}).setdefault(setting, {}).setdefault(int(seed[4:]), {})[step] = np.mean(values)
-    return nested
+        task, setting, seed = row["run"].rsplit("-", 2)
+        episodes[task, setting, int(seed.removeprefix("seed"))][int(row["step"])].append(float(row["return"]))
+    order = list(dict.fromkeys((task, setting) for task, setting, *_ in runs.RUNS))
+    return dict(sorted(episodes.items(), key=lambda item: (order.index(item[0][:2]), item[0][2])))
 
 
-def table(settings):
-    """Markdown: a line a setting, a column a mark, in it the seeds in order."""
-    lines = ["| setting | seeds | " + " | ".join(f"{mark // 1000}k" for mark in MARKS) + " |"]
-    lines.append("|---" * (2 + len(MARKS)) + "|")
-    for setting in [name for name in runs.SETTINGS if name in settings]:
-        seeds = [steps for _, steps in sorted(settings[setting].items())]
-        cells = [", ".join(f"{steps[mark]:.0f}" for steps in seeds if mark in steps) for mark in MARKS]
-        lines.append(f"| {setting} | {len(seeds)} | " + " | ".join(cells) + " |")
+def table():
+    """Markdown: a line a run, a column a mark."""
+    lines = ["| task | setting | seed | " + " | ".join(f"{mark // 1000}k" for mark in MARKS) + " |"]
+    lines.append("|---" * (3 + len(MARKS)) + "|")
+    for (task, setting, seed), steps in returns().items():
+        cells = [_cell(steps.get(mark, [])) for mark in MARKS]
+        lines.append(f"| {runs.TASKS[task].rpartition(':')[2]} | {setting} | {seed} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
+def _cell(episodes):
+    if not episodes:
+        return ""
+    mean = np.mean(episodes)
+    shown = f"{mean:.2f}" if abs(mean) < 10 else f"{mean:.1f}" if abs(mean) < 200 else f"{mean:.0f}"
+    return f"**{shown}**" if len(episodes) == 100 else shown
+
+
 if __name__ == "__main__":
-    for task, settings in returns().items():
-        print(f"## {runs.TASKS[task]}\n\n{table(settings)}\n")
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.partition(END)[2]}")
