@@ -201,7 +201,7 @@ ARRAYS = {
     "a weight missing": (lambda x: x.pop("policy/mu/kernel"), "mu/kernel", "el"),
     "a layer too many": (lambda x: x.update({"policy/norm/gamma": np.ones(3, "f")}), "norm/gamma", "el"),
     "a weight that is text": (lambda x: x.update({"policy/mu/bias": np.array(["a"])}), "mu/bias", "el"),
-    "NaN in the policy": (lambda x: x["policy/mu/bias"].fill(np.nan), "policy's mu/bias holds what is no finite", "el"),
+    "NaN in the policy": (lambda x: x["policy/mu/bias"].fill(np.nan), "policy's mu/bias holds numbers", "el"),
     "a policy for other observations": (
         lambda x: x.update({"policy/hidden_0/kernel": np.zeros([4, 8], "f")}),
         "observation",
