@@ -58,9 +58,9 @@ lock: .venv/installed  ## write requirements.lock anew from pyproject.toml
 		--all-extras --generate-hashes --custom-compile-command 'make lock' $(UPGRADE) \
 		--output-file requirements.lock pyproject.toml
 
-# Of pip's hundreds of lines: each file of 10 MB or more, and that it begins to unpack.
-shown = sed -un -e 's/.*\(Downloading\|Using cached\) \(.*\/\)*\([^-]*\)-\([^-]*\)-.*(\([1-9][0-9][0-9]*\)[.0-9]* MB)$$/  \3 \4, \5 MB/p' \
-	-e 's/^Installing collected packages.*/  unpacking them/p'
+# Of pip's hundreds of lines: each file of 10 MB or more, that it begins to unpack, and everything from an error on.
+shown = sed -un -e '/^ *ERROR:/,$$p' -e 's/^Installing collected packages.*/  unpacking them/p' -e \
+	's/.*\(Downloading\|Using cached\) \(.*\/\)*\([^-]*\)-\([^-]*\)-.*(\([1-9][0-9][0-9]*\)[.0-9]* MB)$$/  \3 \4, \5 MB/p'
 
 # The two stamps are written last, so a set-up that was interrupted starts again.
 .venv/locked: requirements.lock
@@ -69,7 +69,7 @@ shown = sed -un -e 's/.*\(Downloading\|Using cached\) \(.*\/\)*\([^-]*\)-\([^-]*
 	@echo 'Setting up .venv with $(suitable): a few minutes, 3.3 GB. Large packages are named as they come:'
 	@$(suitable) -m venv --clear .venv
 	@{ .venv/bin/python -m pip --disable-pip-version-check install --progress-bar off --require-hashes \
-		--only-binary :all: -r requirements.lock; echo $$? >.venv/status; } | $(shown); exit $$(cat .venv/status)
+		--only-binary :all: -r requirements.lock 2>&1; echo $$? >.venv/status; } | $(shown); exit $$(cat .venv/status)
 	@touch $@
 
 # The project itself, straight from this folder; it asks no index.
