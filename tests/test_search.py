@@ -201,7 +201,7 @@ def trainings(monkeypatch, cluster):
         (logdir / "checkpoints" / "step-000000040").mkdir(parents=True)
         (logdir / "returns.png").touch()
 
-    monkeypatch.setattr(sweep, "_train", fake)
+    monkeypatch.setattr(sweep, "_remote_train", lambda: fake)
     monkeypatch.setattr(sweep, "LOOK_EVERY", 0.05)
 
 

@@ -91,6 +91,17 @@ def test_a_directory_shows_when_it_is_taken_again(tmp_path):
     wait_until(is_taken_later)  # a tick of the file system's clock
 
 
+def test_without_ray_it_is_one_line(tmp_path):
+    (tmp_path / "without_ray.py").write_text(
+        "import runpy, sys\n"
+        "sys.modules['ray'] = None\n"  # as if it were not installed
+        "runpy.run_module('tfsac.sweep', run_name='__main__', alter_sys=True)\n"
+    )
+    done = run("without_ray", "--env_id=Pendulum-v1", cwd=tmp_path)
+    words = "error: tfsac.sweep needs Ray, with rich, which are not installed: pip install ray rich\n"
+    assert (done.status, done.out, done.err) == (2, "", words)
+
+
 @pytest.fixture
 def arguments(ray_address):
     return functools.partial(_arguments, f"--ray_address={ray_address}")

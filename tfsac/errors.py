@@ -32,9 +32,9 @@ def require(condition, message):
 
 
 def require_ray(what):
-    """Raises UserError unless Ray, which `what` needs, is installed."""
-    installed = importlib.util.find_spec("ray")
-    require(installed, f"{what} needs Ray, which is not installed: pip install ray rich")
+    """Raises UserError unless the extra `ray`, which `what` needs, is installed."""
+    installed = all(map(importlib.util.find_spec, ("ray", "rich")))
+    require(installed, f"{what} needs Ray, with rich, which are not installed: pip install ray rich")
 
 
 def run_command(main, arguments=None):

@@ -8,33 +8,36 @@ goes on where a sweep was cut off. At the end --out holds sweep.csv, returns.png
 importances.png.
 """
 
+import contextlib
+import functools
 import os
 import signal
 import sys
 from pathlib import Path
 
 import numpy as np
-import ray
 from absl import flags
-from ray import exceptions
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
 from tfsac import train
-from tfsac.data.remote_collectors import connect
-from tfsac.errors import UserError, require, run_command
+from tfsac.errors import UserError, require, require_ray, run_command
 from tfsac.run import checkpoint, directory, trials
 from tfsac.run import settings as run_settings
 from tfsac.run.pictures import draw_importances
 from tfsac.run.trials import evaluations, finished, progress
 
+with contextlib.suppress(ImportError):  # `main` says what to install
+    import ray
+    from ray import exceptions
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+
+    from tfsac.data.remote_collectors import connect
+
 RETRIES = 2  # of a run, each from its last checkpoint
 LOOK_EVERY = 2.0  # seconds between two looks at the runs
 
 
-# max_calls: a process of its own for each run. A run that raises, or whose node goes, is begun again by Ray.
-@ray.remote(num_cpus=1, max_calls=1, max_retries=RETRIES, retry_exceptions=True)
 def _train(logdir, settings):
     """Trains one run, from its last checkpoint if it has one; -> what the user has to mend, or None."""
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
@@ -47,6 +50,12 @@ def _train(logdir, settings):
     except UserError as error:
         return str(error)  # another try would change nothing
     return "interrupted" if status else None
+
+
+@functools.cache
+def _remote_train():
+    """`_train` as Ray's: each run in a process of its own, begun again if it raises or its node goes."""
+    return ray.remote(num_cpus=1, max_calls=1, max_retries=RETRIES, retry_exceptions=True)(_train)
 
 
 class Sweep:
@@ -106,7 +115,7 @@ class Sweep:
         for run in trial.runs:
             if self.states.setdefault(run.logdir, "done" if finished(run) else "waits") == "waits":
                 self._taken_before[run.logdir] = directory.taken_at(run.logdir)
-                self._running[_train.remote(run.logdir.absolute(), run.settings)] = run
+                self._running[_remote_train().remote(run.logdir.absolute(), run.settings)] = run
 
     def _ask(self):
         """Asks the search for trials while a core would have nothing to do; -> whether there is one to wait for."""
@@ -195,6 +204,7 @@ def _short(value):
 def main():
     """The command; see the module's docstring."""
     args = flags.FLAGS
+    require_ray("tfsac.sweep")
     # Shells start background commands with SIGINT ignored, which Python would leave at that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     params = args.gin_param + ([f"env.id = {args.env_id!r}"] if args.env_id else [])
