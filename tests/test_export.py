@@ -21,6 +21,7 @@ from tfsac.deploy.device_kit import run_policy
 from tfsac.deploy.formats.format import Format, guard_limit, round_inward
 from tfsac.errors import UserError
 from tfsac.export import export_run
+from tfsac.policy import Layer, Policy
 from tfsac.statistics import confidence_interval
 
 TFLITE = [form.file for form in pipeline.FORMATS if form.file.endswith(".tflite")]
@@ -267,8 +268,8 @@ class Task(gym.Env):
         return (self.scale * self.hidden).astype(np.float32)
 
 
-def replay(scale=1.0):
-    return (scale * np.random.default_rng(0).uniform(-1, 1, [500, 2])).astype(np.float32)
+def replay(scale=1.0, count=500):
+    return (scale * np.random.default_rng(0).uniform(-1, 1, [count, 2])).astype(np.float32)
 
 
 def formats(*files):
@@ -352,6 +353,52 @@ def test_the_return_fails_where_the_whole_interval_lies_below_the_allowed_loss(r
     assert found["return"] is passed
 
 
+def bang_bang(towards=(1.0, 0.37)):
+    """Full torque one way or the other, by the sign of towards . s; in layers large enough to be quantised.
+
+    relu(x) - relu(-x) = x, so pairs of units hold 32 directions of s, and the next pairs towards . s 32 times over.
+    """
+    rng = np.random.default_rng(0)
+    directions = rng.normal(size=[2, 32])
+    back = np.linalg.pinv(directions)
+    mixed = back @ np.outer(towards, np.ones(32)) + (np.eye(32) - back @ directions) @ rng.normal(size=[32, 32])
+    assert np.allclose(directions @ mixed, np.outer(towards, np.ones(32)))
+    kernels = np.hstack([directions, -directions]), np.block([[mixed, -mixed], [-mixed, mixed]])
+    full = 100 * np.repeat([[1.0], [-1.0]], 32, axis=0)
+    layers = [Layer(np.float32(x), np.zeros(x.shape[1], np.float32)) for x in (*kernels, full, 0 * full)]
+    return Policy(tuple(layers[:2]), *layers[2:])
+
+
+QUANTISED = ("policy_float16.tflite", "policy_dynamic.tflite", "policy_int8.tflite")
+
+
+def test_a_policy_that_switches_is_sound_though_rounding_moves_states_across_its_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "FORMATS", formats(*QUANTISED))
+    result = export(bang_bang(), replay(count=10_000), Task(), tmp_path / "out", episodes=20)
+    assert not failed(result)
+    error = result["artefacts"]["policy_dynamic.tflite"]["error"]
+    assert error["max"] > 25 and error["mean"] < 1  # some answers become the opposite
+
+
+@pytest.mark.parametrize("file", QUANTISED)
+def test_a_wrong_file_of_a_policy_that_switches_fails(file, tmp_path):
+    """Its line is turned by 25 degrees, and the task happens to pay more for it."""
+    right, wrong = (pipeline.prepare(bang_bang(x), replay(), Task(), None, {}) for x in ((1.0, 0.37), (0.8, 0.8)))
+    reference = ladder.make_reference(right, Task(), 3)
+    (form,) = formats(file)
+    form.write(tmp_path / file, wrong)
+    assert not ladder.check(form, ladder.measure(form.load(tmp_path / file), reference), reference)["action error"]
+
+
+@pytest.mark.parametrize("file", QUANTISED[:2])
+def test_a_smooth_policy_is_held_to_the_largest_error(file, reference):
+    (form,) = formats(file)
+    assert ladder.allowed_error(form, reference)["max"] == 100 * form.largest_error
+    act, states = guarded(reference), reference.states
+    once = ladder.measure(lambda x: np.clip(act(x) + 2 * np.all(x == states[7]), -2, 2), reference)  # in one state
+    assert not ladder.check(form, once, reference)["action error"]
+
+
 def test_the_returns_worth_does_not_change_with_a_constant_in_the_reward(policy, states, env):
     made = pipeline.prepare(policy, states, env, None, {})
     plain = ladder.make_reference(made, env, 3)
@@ -431,7 +478,7 @@ def test_a_runs_policy_is_exported_and_evaluated_to_the_same_return(tmp_path, mo
     """Of a module of the user's, with arguments: both files keep them, and evaluate needs the module said again."""
     monkeypatch.setattr(pipeline, "FORMATS", formats("policy.tflite", "policy.h"))
     name = "envs_for_tests:Walk-v0"
-    run_here(tmp_path / "run", [*bindings(env_id=name, total_steps=60), "env.kwargs = {'length': 9}"])
+    run_here(tmp_path / "run", [*bindings(env_id=name, total_steps=60, start_steps=100), "env.kwargs = {'length': 9}"])
     with pytest.raises(UserError, match="would import the module 'envs_for_tests'"):
         export_run(tmp_path / "run", tmp_path / "out")
     result = export_run(tmp_path / "run", tmp_path / "out", episodes=3, trusted=[name], name="walk")

@@ -62,12 +62,15 @@ class Format:
         samples: whether it takes noise as a second input, and explores.
         largest_error, mean_error: what its actions may differ by from the trained policy's on states of the replay, in
             parts of the action's span: at most anywhere, and on average. Both None: as float32, `Deployable.tolerance`.
+        noise: on observations, in parts of each one's standard deviation in the replay: what does as little harm as the
+            file's rounding; see `ladder.allowed_error`.
         allowed_loss: the part of the return's worth that it may lose; see `ladder.check`.
     """
 
     file = purpose = oldest_runtime = ""
     samples = False
     largest_error = mean_error = None
+    noise = 0.0
     allowed_loss = 0.01
 
     def write(self, path, deployable):
