@@ -17,9 +17,8 @@ NAMES = (
 
 
 def default_name(env_id, prefix=""):
-    """runs/<prefix><environment>-<time>, to the millisecond: several runs may be started in one second."""
-    now = datetime.now()
-    return f"runs/{prefix}{re.sub('[:/]', '-', env_id)}-{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"
+    """runs/<prefix><environment>-<time>, to the microsecond: of many runs started at once no two get one name."""
+    return f"runs/{prefix}{re.sub('[:/]', '-', env_id)}-{datetime.now():%Y%m%d-%H%M%S-%f}"
 
 
 def holds_run(logdir):
