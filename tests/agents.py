@@ -1,9 +1,12 @@
 """What the tests of the agents share: one gradient step, its gradients by name, the comparison with the oracle."""
 
+from unittest import mock
+
 import numpy as np
 import tensorflow as tf
 
 from tfsac.algorithms.adam import Adam
+from tfsac.algorithms.agent import Agent
 from tfsac.data.replay import Transition
 
 
@@ -23,6 +26,15 @@ def step(agent, batch, noise):
     """One eager gradient step on a tuple of arrays; its metrics in numpy."""
     metrics = agent.gradient_step(Transition(*map(tf.constant, batch)), tf.constant(noise))
     return {name: x.numpy() for name, x in metrics.items()}
+
+
+def update(agent, rows):
+    """`Agent.update` without compiling, which takes seconds, where few steps, of a tenth of one each, are enough."""
+    with (
+        mock.patch.object(Agent, "_compile", lambda agent, _: lambda rows: agent._update(tf.constant(rows))),
+        mock.patch.object(agent, "_compiled", {}),  # what it has compiled stays for other tests
+    ):
+        return agent.update(rows)
 
 
 def gradients(agent):

@@ -23,7 +23,10 @@ SMALL = {
 
 
 def bindings(algorithm="sac", **options):
-    """Single bindings of a run with small networks; options are `train.*`, or `env.*` for env_*."""
+    """Single bindings of a run with small networks; options are `train.*`, or `env.*` for env_*.
+
+    With start_steps beyond the total nothing is learned, nor traced, which takes seconds.
+    """
     scope = registry.find(algorithm).scope
     options = {"algorithm": algorithm, **SMALL, **options}
     values = {_name(key): value for key, value in options.items()}

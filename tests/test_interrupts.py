@@ -78,7 +78,7 @@ def test_handlers_are_given_back_after_a_run(tmp_path, own_handlers):
 
 def test_a_run_in_a_thread_is_the_same_run(tmp_path):
     """Where Python takes no signals."""
-    params, faults, before = bindings(total_steps=48, env_id="Walk-v0"), [], handlers()
+    params, faults, before = bindings(total_steps=24, env_id="Walk-v0"), [], handlers()
 
     def train():
         try:

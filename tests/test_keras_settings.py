@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import oracle
 import pytest
-from agents import as_rows
+from agents import as_rows, update
 from own_algorithm import Toy
 from runs import assert_same_state, bindings, flags
 
 from tfsac.algorithms import registry
 from tfsac.errors import UserError
-from tfsac.quiet_tensorflow import keras, tf
+from tfsac.quiet_tensorflow import keras
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 def learned(algorithm):
     """The state after a gradient step, and what the policy then answers."""
     agent = algorithm(3, 2, 0, policy_hidden_units=(8,), critic_hidden_units=(8,))
-    agent.update(as_rows(oracle.random_batch(np.random.default_rng(0), [1, 8], 3, 2)))
+    update(agent, as_rows(oracle.random_batch(np.random.default_rng(0), [1, 8], 3, 2)))
     return agent.get_state() | {"action": agent.deployed_policy().deterministic(np.ones(3, np.float32))}
 
 
@@ -44,7 +44,6 @@ CHANGES = {
 @pytest.fixture
 def restored():
     """Puts all that can be set back."""
-    tf.config.run_functions_eagerly(True)  # without compiling, which takes seconds
     config = keras.config
     before = config.floatx(), config.dtype_policy(), config.image_data_format(), config.epsilon()
     yield
@@ -52,7 +51,6 @@ def restored():
     config.set_dtype_policy(before[1])
     config.set_image_data_format(before[2])
     config.set_epsilon(before[3])
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.mark.parametrize("algorithm", [*registry.ALGORITHMS.values(), Toy])

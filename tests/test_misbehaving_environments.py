@@ -239,7 +239,7 @@ def test_the_traceback_is_there_for_who_asks_for_it(tmp_path):
 
 
 def test_a_fault_in_a_running_environment_leaves_its_traceback_in_the_run(tmp_path):
-    options = bindings(env_id="envs_for_tests:Raises-v0", total_steps=100)
+    options = bindings(env_id="envs_for_tests:Raises-v0", total_steps=100, start_steps=100)
     done = run("tfsac.train", "--logdir=run", *flags(options), cwd=tmp_path, PYTHONPATH=sys.path[0])
     words = r"error: the environment envs_for_tests:Raises-v0 raised KeyError: 'the robot[^\n]+in step; --traceback"
     assert done.status == 1 and re.match(words, done.err) and done.err.count("\n") == 1
@@ -298,7 +298,7 @@ def test_a_time_limit_in_the_settings_is_one():
 
 @pytest.mark.parametrize("name", ["Endless", "Falls"])
 def test_training_without_any_limit_is_refused_before_anything_is_written(tmp_path, name):
-    options = bindings(env_id=f"envs_for_tests:{name}-v0", total_steps=24)
+    options = bindings(env_id=f"envs_for_tests:{name}-v0", total_steps=24, start_steps=100)
     done = run("tfsac.train", "--logdir=run", *flags(options), cwd=tmp_path)
     assert done.status == 2 and "set env.max_episode_steps, for example to 1000" in done.err
     assert done.err.count("\n") == 1 and not list(tmp_path.iterdir())

@@ -326,7 +326,10 @@ def test_a_wrappers_module_is_imported_only_when_the_user_repeats_it(tmp_path):
     (tmp_path / "my_wrappers.py").write_text(
         "import gymnasium\nopen('imported', 'w').close()\nclass Mine(gymnasium.Wrapper):\n    pass\n"
     )
-    params = [*bindings(total_steps=16, eval_every=None), "env.wrappers = ['my_wrappers:Mine', 'TimeAwareObservation']"]
+    params = [
+        *bindings(total_steps=16, start_steps=100, eval_every=None),
+        "env.wrappers = ['my_wrappers:Mine', 'TimeAwareObservation']",
+    ]
     done = run("tfsac.train", "--logdir=run", *flags(params), cwd=tmp_path)
     assert (done.status, done.err) == (0, "")
     (tmp_path / "imported").unlink()

@@ -4,19 +4,21 @@ import os
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import envs_for_tests  # noqa: F401  registers the environments
 import numpy as np
 import pytest
 from commands import Command, run
+from envs_for_tests import gate, reached
 from runs import bindings, flags, rows, run_here, state, tables
 
 from tfsac.algorithms import registry
 from tfsac.algorithms.sac import SAC
 from tfsac.data.envs import EnvSettings
 from tfsac.errors import RunError, UserError
-from tfsac.run import checkpoint
+from tfsac.run import checkpoint, directory
 from tfsac.run import settings as run_settings
 from tfsac.run.directory import check_free
 from tfsac.run.loop import TrainSettings
@@ -170,14 +172,14 @@ def test_num_envs(quick, num_envs, steps_per_call):
     assert steps_of(logdir, "episodes") == [step for step in ends if step <= 90]
 
 
-def test_collectors(tmp_path):
+def test_collectors(tmp_path, quick):
     """See test_remote_collectors.py for the rest."""
     pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
     assert run_here(tmp_path, bindings(collectors=1, total_steps=48)) == 48
     assert all("policy_age" in row for row in rows(tmp_path / "metrics.csv"))
 
 
-def test_env_processes(tmp_path):
+def test_env_processes(tmp_path, quick):
     """See test_process_collector.py for the rest."""
     options = {"env_id": "envs_for_tests:Walk-v0", "num_envs": 2, "env_processes": True, "total_steps": 48}
     assert run_here(tmp_path, bindings(**options)) == 48
@@ -213,7 +215,10 @@ def test_eval_every(quick, every, steps_per_call, total_steps):
 
 def test_eval_every_none_needs_no_second_environment(tmp_path):
     """A simulator of which one instance can exist is trained in, and the run ends as any other."""
-    params = [*bindings(env_id=WALK, total_steps=24, eval_every=None), "env.wrappers = ['envs_for_tests:OnlyOne']"]
+    params = [
+        *bindings(env_id=WALK, total_steps=24, start_steps=100, eval_every=None),
+        "env.wrappers = ['envs_for_tests:OnlyOne']",
+    ]
     done = run("tfsac.train", "--logdir=run", *flags(params), cwd=tmp_path, PYTHONPATH=TESTS)
     assert (done.status, done.err) == (0, "")
     logdir = tmp_path / "run"
@@ -312,7 +317,8 @@ def test_an_environment_that_is_not_deterministic_is_named_and_the_run_goes_on(q
     ],
 )
 def test_a_number_that_is_not_finite_stops_the_run_by_name_and_keeps_the_last_checkpoint(tmp_path, name, words):
-    options = bindings(env_id=f"envs_for_tests:{name}-v0", total_steps=100, checkpoint_every=8)
+    learns = {"start_steps": 16 if name == "LargeReward" else 100}
+    options = bindings(env_id=f"envs_for_tests:{name}-v0", total_steps=100, checkpoint_every=8, **learns)
     done = run("tfsac.train", "--logdir=run", *flags(options), cwd=tmp_path)
     expected = f"error: {words}; what led to it is in run/non_finite.npz, last checkpoint: step 16\n"
     assert (done.status, done.err) == (1, expected)
@@ -348,7 +354,10 @@ def test_an_environment_that_breaks_down_stops_the_run(quick, name, words):
 
 
 def test_an_environment_that_raises_as_it_is_closed_spoils_nothing(tmp_path):
-    params = [*bindings(env_id=WALK, total_steps=24), "env.wrappers = ['envs_for_tests:RaisesAsItCloses']"]
+    params = [
+        *bindings(env_id=WALK, total_steps=24, start_steps=100),
+        "env.wrappers = ['envs_for_tests:RaisesAsItCloses']",
+    ]
     done = run("tfsac.train", "--logdir=run", *flags(params), cwd=tmp_path, PYTHONPATH=TESTS)
     assert done.status == 0 and "done at step 24" in done.out
     assert re.match(
@@ -488,6 +497,19 @@ def test_help_is_no_mistake(tmp_path):
 # A directory with a run in it.
 
 
+def test_runs_that_are_started_at_once_get_names_of_their_own(monkeypatch):
+    class Clock(datetime):
+        ticks = iter(range(1, 100))
+
+        @classmethod
+        def now(cls):
+            return datetime(2026, 1, 31, 9, 5, 7, next(cls.ticks))  # a microsecond later each time
+
+    monkeypatch.setattr(directory, "datetime", Clock)
+    first, second = (directory.default_name("my_module:Robot/Arm-v0") for _ in range(2))
+    assert first == "runs/my_module-Robot-Arm-v0-20260131-090507-000001" and second != first
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A folder with a finished run in `run`, made by the command, and what the command said."""
@@ -603,22 +625,25 @@ def test_a_kill_before_the_first_checkpoint_leaves_a_directory_that_overwrite_ta
 
 
 def test_a_second_process_in_one_directory_is_refused_and_no_lock_outlives_the_first(tmp_path):
-    first = bindings(total_steps=10**9, checkpoint_every=10**9)
-    first = Command("tfsac.train", "--logdir=run", *flags(first), cwd=tmp_path)
-    first.wait_until((tmp_path / "run" / "checkpoints" / "step-000000000").exists)
+    opens = tmp_path / "gate"
+    first = [*bindings(total_steps=10**9), f"env.wrappers = {[gate(opens, 5)]!r}"]  # where it waits
+    first = Command("tfsac.train", "--logdir=run", *flags(first), cwd=tmp_path, PYTHONPATH=TESTS)
+    first.wait_until(reached(opens).exists)
     new = flags(bindings(total_steps=8))
     busy = "another process is training in run: wait for it or take another --logdir"
     for arguments, words in [
         (new, "run already holds a run"),
-        (["--resume", *gin("train.total_steps = 8")], busy),
+        (["--resume", "--trust=envs_for_tests", *gin("train.total_steps = 8")], busy),
         (["--overwrite", *new], busy),
     ]:
-        done = run("tfsac.train", "--logdir=run", *arguments, cwd=tmp_path)
+        done = run("tfsac.train", "--logdir=run", *arguments, cwd=tmp_path, PYTHONPATH=TESTS)
         assert done.status == 2 and words in done.err and done.err.count("\n") == 1
     assert first.alive() and checkpoint.steps(tmp_path / "run" / "checkpoints") == [0]
     first.kill()
     assert first.wait().status == -9
-    done = run("tfsac.train", "--logdir=run", "--resume", *gin("train.total_steps = 8"), cwd=tmp_path)
+    opens.touch()
+    again = ["--resume", "--trust=envs_for_tests", *gin("train.total_steps = 8")]
+    done = run("tfsac.train", "--logdir=run", *again, cwd=tmp_path, PYTHONPATH=TESTS)
     assert done.status == 0 and "resumed at step 0" in done.out
 
 
