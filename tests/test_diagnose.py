@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -609,6 +610,12 @@ def test_the_trainer_has_one_line_or_none(tmp_path, metrics, finished, expected)
         assert line is None
     else:
         assert line.startswith(expected) and str(logdir) in line and "\n" not in line
+
+
+def test_what_the_trainer_says_to_type_can_be_typed(tmp_path):
+    logdir = write_run(tmp_path / "Jörgs Läufe" / "1 & 2", record())
+    typed = findings.one_line(logdir, action_dim=1).partition("; ")[2].removesuffix(" says what was looked at")
+    assert shlex.split(typed) == ["python", "-m", "tfsac.diagnose", str(logdir)]
 
 
 def test_tables_that_cannot_be_read_do_not_end_a_run(tmp_path):

@@ -295,6 +295,14 @@ def test_periods_may_change_when_a_run_is_resumed(quick):
     assert "train.eval_every = 8" in (logdir / "config.gin").read_text()
 
 
+def test_a_run_that_was_moved_and_renamed_goes_on(quick, tmp_path):
+    moved = tmp_path / "Jörgs Läufe" / "Größe 1 & $x"
+    moved.parent.mkdir()
+    quick(total_steps=16)[0].rename(moved)
+    assert run_here(moved, ["train.total_steps = 24"], resume=True) == 24
+    assert steps_of(moved) == [16, 24] and checkpoint.steps(moved / "checkpoints") == [16, 24]
+
+
 def test_an_environment_that_is_not_deterministic_is_named_and_the_run_goes_on(quick, capsys):
     logdir = quick(env_id="Chance-v0", num_envs=2, total_steps=24)[0]
     capsys.readouterr()

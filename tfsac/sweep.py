@@ -11,6 +11,7 @@ importances.png.
 import contextlib
 import functools
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -234,7 +235,7 @@ def main():
                 with Live(console=Console(), auto_refresh=False) as live:
                     sweep.run(_Display(live))
             except KeyboardInterrupt:
-                print(f"interrupted; the same command with --out={out} goes on", file=sys.stderr)
+                print(f"interrupted; the same command with {shlex.quote(f'--out={out}')} goes on", file=sys.stderr)
                 return 130
         best = trials.write_results(sweep.trials, sweep.states, out)
         drawn = search is not None and draw_importances(search.importances(), out / "importances.png")

@@ -1,5 +1,6 @@
 """From measures to findings: which symptoms a run has, strongest first, each with its evidence."""
 
+import shlex
 import textwrap
 from pathlib import Path
 from typing import NamedTuple
@@ -184,18 +185,17 @@ def one_line(logdir, action_dim, command="python -m tfsac.diagnose", finished=Tr
         diagnosis = diagnose(read_run(Path(logdir), {"action_dim": action_dim}, replay=False))
     except (UserError, OSError):  # a table that cannot be read is no reason to end a run
         return None
+    more = f"{command} {shlex.quote(str(logdir))}"
     clear = [x for x in diagnosis.findings if x.symptom.level == STRONG and not x.cause]
     if clear:
-        return f"something is wrong: {_lower(clear[0].symptom.title)}; {command} {logdir} says more"
+        return f"something is wrong: {_lower(clear[0].symptom.title)}; {more} says more"
     if not finished:
         return None
     if diagnosis.too_early:
-        return f"too early to say whether it learns; later: {command} {logdir}"
+        return f"too early to say whether it learns; later: {more}"
     if diagnosis.suspicious:
-        return (
-            f"perhaps something is wrong: {_lower(diagnosis.suspicious[0].symptom.title)}; {command} {logdir} says more"
-        )
-    return f"nothing looks wrong; {command} {logdir} says what was looked at"
+        return f"perhaps something is wrong: {_lower(diagnosis.suspicious[0].symptom.title)}; {more} says more"
+    return f"nothing looks wrong; {more} says what was looked at"
 
 
 def observation_scale(transitions):
