@@ -5,12 +5,14 @@ import re
 import subprocess
 import sys
 
-import envs_for_tests  # noqa: F401  registers the environments
+import envs_for_tests  # registers the environments
+import gymnasium as gym
 import numpy as np
 import pytest
 from commands import run
 from runs import bindings, rows, run_here
 
+from tfsac.data.envs import require_bounds
 from tfsac.data.replay import Replay
 from tfsac.errors import UserError
 from tfsac.evaluate import load
@@ -139,3 +141,26 @@ def test_an_environment_that_breaks_down_ends_it_with_one_line(tmp_path, name, w
 def test_it_starts_without_tensorflow():
     code = "import sys, tfsac.evaluate; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_other_bounds_of_actions_than_it_was_trained_with_are_refused(tmp_path, monkeypatch):
+    params = bindings(env_id="envs_for_tests:Walk-v0", total_steps=24, start_steps=16)
+    run_here(tmp_path, params)
+    load(tmp_path, None, "envs_for_tests:Walk-v0")
+    monkeypatch.setattr(envs_for_tests.Walk, "action_space", gym.spaces.Box(-2.0, 6.0, [1], np.float32))
+    said = re.escape("its actions had low = [-1.0], and the environment has [-2.0] now")
+    with pytest.raises(UserError, match=said):
+        load(tmp_path, None, "envs_for_tests:Walk-v0")
+    with pytest.raises(UserError, match=said):
+        run_here(tmp_path, [*params, "train.total_steps = 32"], resume=True)
+
+
+def test_bounds_that_a_file_rounded_to_float32_are_the_same():
+    require_bounds({"low": [-0.8, -1.0], "high": [0.8, 1.0]}, np.float64([-0.8, -1]), np.float64([0.8, 1]))
+    require_bounds(
+        {"low": [float(np.float32(-0.8))], "high": [float(np.float32(0.8))]}, np.array([-0.8]), np.array([0.8])
+    )
+    require_bounds(None, np.array([-0.8]), np.array([0.8]))  # what kept none
+    for action in ({"low": [-0.8], "high": [0.81]}, {"low": [-0.8, 0.0], "high": [0.8, 1.0]}):
+        with pytest.raises(UserError, match="its actions had"):
+            require_bounds(action, np.array([-0.8]), np.array([0.8]))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from tfsac.data.envs import require_time_limit
+from tfsac.data.envs import action_bounds, require_bounds, require_time_limit
 from tfsac.data.rollout import repeats_starts, rollout, summary
 from tfsac.deploy import artefact, clip, facts
 from tfsac.errors import require, run_command
@@ -29,8 +29,8 @@ def find(logdir, policy, env_id=None, trusted=()):
         trusted: modules that the run or the artefact may name.
 
     Returns:
-        act: observation [O] -> action [A]; the EnvSettings of the environment; and whether its actions are in
-        [-1, 1]^A, as an agent's are, or in the environment's own units.
+        act: observation [O] -> action [A]; the EnvSettings of the environment; whether its actions are in [-1, 1]^A, as
+        an agent's are, or in the environment's own units; and their bounds in these, see `require_bounds`.
 
     Raises:
         UserError: nothing usable there, another environment than the policy's, or one whose module the user has not
@@ -40,24 +40,24 @@ def find(logdir, policy, env_id=None, trusted=()):
     if logdir:
         restored = checkpoint.restore(Path(logdir) / "checkpoints")
         with checkpoint.reading(f"the checkpoint of step {restored.step}"):
-            act, env = restored.policy.deterministic, restored.env
+            act, env, bounds = restored.policy.deterministic, restored.env, restored.facts.get("action")
     else:
         act, said = artefact.load(policy)
-        env = facts.environment(said, policy)
+        env, bounds = facts.environment(said, policy), said.get("action")
     if env_id and ":" in env_id and env.id == env_id.partition(":")[2]:
         env = env._replace(id=env_id)  # files of tfsac 0.1 keep the id without its module
     check_trusted(env.modules(), [*trusted, env_id], logdir or policy)
     require(env_id in (None, env.id), f"{logdir or policy} is of {env.id!r}, received --env_id={env_id}")
-    return act, env, bool(logdir)
+    return act, env, bool(logdir), bounds
 
 
 def load(logdir, policy, env_id=None, trusted=()):
     """As `find`, but with the environment itself: act, env."""
-    act, env, unit_actions = find(logdir, policy, env_id, trusted)
-    return act, _made_for(act, env, unit_actions)
+    act, *world = find(logdir, policy, env_id, trusted)
+    return act, _made_for(act, *world)
 
 
-def _made_for(act, settings, unit_actions):
+def _made_for(act, settings, unit_actions, bounds):
     """The environment, once it is found that act takes its observations and gives its actions."""
     env = settings.make(unit_actions)
     sizes = env.observation_space.shape, env.action_space.shape
@@ -66,6 +66,9 @@ def _made_for(act, settings, unit_actions):
     except ValueError:
         fits = False
     require(fits, f"the policy is none for {settings.id}, of observations {sizes[0]} and actions {sizes[1]}")
+    low, high = action_bounds(env) if unit_actions else (env.action_space.low, env.action_space.high)
+    with checkpoint.reading("what is kept of the policy"):
+        require_bounds(bounds, low, high)
     return env
 
 
@@ -74,10 +77,11 @@ def main():
     args = flags.FLAGS
     require(args.episodes > 0, f"--episodes: expected a positive number, received {args.episodes}")
     require(args.seed >= 0, f"--seed: expected 0 or more, received {args.seed}")
-    act, settings, unit_actions = find(args.logdir, args.policy, args.env_id, args.trust)
+    act, *world = find(args.logdir, args.policy, args.env_id, args.trust)
+    settings, unit_actions, _ = world
     if args.video:
         clip.check_path(args.video)
-    env = _made_for(act, settings, unit_actions)
+    env = _made_for(act, *world)
     require_time_limit(env, settings.id)
     if not repeats_starts(env):
         print("note: this environment ignores its seed: equal seeds, unequal starts", file=sys.stderr)

@@ -280,6 +280,25 @@ def action_bounds(env):
     return env.env.action_space.low, env.env.action_space.high
 
 
+def require_bounds(action, low, high):
+    """Refuses, with UserError, an environment whose actions no longer have the bounds that they had.
+
+    A policy acts in [-1, 1]^A: with other bounds the same action is another torque, and nothing would say so.
+
+    Args:
+        action: what a checkpoint or an artefact kept, with `low` and `high`; None where it kept nothing.
+        low, high: the environment's, [A] each.
+    """
+    for name, now in (("low", low), ("high", high)):
+        before = np.asarray(action[name] if action else now, np.float64)
+        # Files keep bounds that are rounded inward to float32.
+        require(
+            before.shape == now.shape and np.allclose(before, now, rtol=1e-5),
+            f"its actions had {name} = {before.tolist()}, and the environment has {now.tolist()} now: "
+            "take the version that it was trained in, or train anew",
+        )
+
+
 def to_bounds(action, low, high):
     """Maps an action from [-1, 1]^A to the environment's Box [low, high], as its dtype; exact at the bounds."""
     # Halves first: high - low may overflow. The clip is for the last bit, which rounding may put outside.

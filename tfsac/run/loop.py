@@ -7,7 +7,7 @@ import numpy as np
 
 from tfsac.algorithms import registry
 from tfsac.data.collector import BehaviourPolicy, Collector
-from tfsac.data.envs import EnvSettings, action_bounds
+from tfsac.data.envs import EnvSettings, action_bounds, require_bounds
 from tfsac.data.process_collector import ProcessCollector
 from tfsac.data.replay import Replay, Transition
 from tfsac.errors import NonFiniteError, require, require_ray
@@ -181,6 +181,7 @@ class Loop:
         parts = {
             part: {name: array for (first, _, name), array in named if first == part} for part in ("agent", "collector")
         }
+        require_bounds(facts.get("action"), *self.action_bounds)
         self.agent.set_state(parts["agent"])
         self.replay.set_state(facts["replay"], replay_segments)
         self._behaviour.rng.bit_generator.state = facts["behaviour"]["rng"]
