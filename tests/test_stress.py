@@ -160,6 +160,19 @@ def test_what_was_measured_before_an_interrupt_is_kept(monkeypatch, tmp_path):
     assert json.loads((tmp_path / "stress.json").read_text())["baseline"]["return"] == 60
 
 
+def test_lag_and_backlash_together_by_hand():
+    """The command lags, then crosses the play: the machine stays half of it behind."""
+    world = World(EnvSettings("Pays-v0"), Pays(), np.float32([1, 1]), np.float32([1, 1]), None)
+    (unforeseen,) = (x for x in menu(world) if x.name == "unforeseen")
+    bench = measure.Bench(world.env, [0])
+    for level, lag, play in zip(unforeseen.levels, (0.3, 0.6, 0.8), (0.05, 0.1, 0.2), strict=True):
+        found = bench.run(lambda rows: np.full([len(rows), 1], 3.0), level.env, level.wrappers)
+        # From the middle, 1, the lag lets 1 + 2 (1 - lag^t) through at step t; half of a play of 2 play is play.
+        expected = sum(1 + max(0, 2 * (1 - lag**t) - play) for t in range(1, 21))
+        assert found.returns[0] == pytest.approx(expected, rel=1e-5)
+    bench.close()
+
+
 FACTS = {"environment": {"id": "Pays-v0"}}
 
 

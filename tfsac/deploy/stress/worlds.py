@@ -168,7 +168,22 @@ def menu(world):
         ),
         *_machine(world, env, wrapper),
     ]
-    return [*disturbances, Disturbance("all_at_once", "all at once", -1.0, presets(world, env))]
+    return [
+        *disturbances,
+        Disturbance("unforeseen", "lag and backlash together, which no setting trains for", -1.0, _unforeseen(env)),
+        Disturbance("all_at_once", "all at once", -1.0, presets(world, env)),
+    ]
+
+
+def _unforeseen(env):
+    """Mild, moderate and severe: a motor that follows late, then gears with play."""
+    levels = []
+    for number, (lag, play) in enumerate(((0.3, 0.05), (0.6, 0.1), (0.8, 0.2))):
+        kind = "tfsac.data.imperfections.actions"
+        wrappers = ((f"{kind}:Backlash", {"share": play}), (f"{kind}:ActuatorLag", {"share": lag}))
+        words = f"{PRESETS[number]} ({lag:g} kept a step, play of {100 * play:g} % of half-range)"
+        levels.append(Level(number, words, env, wrappers))
+    return levels
 
 
 def _machine(world, env, wrapper):
