@@ -67,7 +67,8 @@ def export(policy, states, env, out, settings=None, **options):
 @pytest.fixture(scope="module")
 def out(policy, states, env, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "pendulum"
-    assert export(policy, states, env, path, EnvSettings("Pendulum-v1"), episodes=4)["passed"] is True
+    result = export(policy, states, env, path, EnvSettings("Pendulum-v1"), episodes=4, stress=False)
+    assert result["passed"] is True and result["stress"] is None and result["left_out"] == []
     return path
 
 
@@ -100,6 +101,12 @@ def test_every_file_describes_itself_and_the_report_names_its_sum(name, out, wri
     assert said["return"]["episodes"] == 4
     error, tolerance = run_policy.selftest(run_policy.Policy(out / name))
     assert error <= tolerance
+
+
+def test_without_stress_no_file_speaks_of_it(out):
+    assert "tolerates" not in run_policy.Policy(out / "policy.tflite").facts
+    for name in ("policy.h", "report.md"):
+        assert "olerates" not in (out / name).read_text()
 
 
 def test_the_float_file_is_as_small_as_promised(written):
@@ -280,6 +287,43 @@ def failed(result):
     return {
         (name, check) for name, x in result["artefacts"].items() for check, passed in x["checks"].items() if not passed
     }
+
+
+def test_every_file_says_what_the_policy_tolerates_and_is_compared_under_stress(tmp_path, monkeypatch):
+    gym.register("Guess-v0", Task, max_episode_steps=20, disable_env_checker=True)
+    monkeypatch.setattr(
+        pipeline,
+        "FORMATS",
+        formats("saved_model", "policy.tflite", "policy_int8.tflite", "policy_sample.tflite", "policy.h"),
+    )
+    # relu(x) - relu(-x), of x the mean of the two numbers.
+    hidden = Layer(np.float32([[0.5, -0.5], [0.5, -0.5]]), np.zeros(2, np.float32))
+    head = Layer(np.float32([[1], [-1]]), np.zeros(1, np.float32))
+    result = export(Policy((hidden,), head, head), replay(), Task(), tmp_path / "out", EnvSettings("Guess-v0"))
+    out, line = tmp_path / "out", result["facts"]["tolerates"]
+    # The next two numbers are drawn anew: an answer that comes a step late is as good as one by chance.
+    assert line.startswith("less than 1 step of delay, at least 10 % sensor noise, ")
+    for name in ("policy.tflite", "policy_int8.tflite", "policy_sample.tflite"):
+        assert run_policy.Policy(out / name).facts["tolerates"] == line
+        assert result["artefacts"][name]["sha256"] == hashlib.sha256((out / name).read_bytes()).hexdigest()
+    assert artefact.load(out / "saved_model")[1]["tolerates"] == line
+    assert f" * tolerates: {line}\n" in (out / "policy.h").read_text()
+    text = (out / "report.md").read_text()
+    assert text.splitlines()[2] == f"Tolerates **{line}**." and "\n| action delay: 2 steps | -" in text
+    assert "policy_sample.tflite" not in text[text.index("## Under stress") : text.index("## Each file")]
+    compared = {name: entry["stress"] for name, entry in result["artefacts"].items() if "stress" in entry}
+    assert compared.keys() == result["artefacts"].keys() - {"policy_sample.tflite"}
+    for exact in ("saved_model", "policy.tflite", "policy.h"):
+        assert all(0 <= change["far_end"] < 1e-4 for change in compared[exact].values())
+    assert 1e-5 < compared["policy_int8.tflite"]["observation_noise"]["far_end"] < 0.03
+
+
+def test_an_environment_that_cannot_be_made_again_is_exported_without_stress(
+    policy, states, env, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(pipeline, "FORMATS", formats("policy.h"))
+    result = export(policy, states, env, tmp_path / "out", EnvSettings("Missing-v0"))
+    assert result["passed"] and result["left_out"][0].startswith("no stress test: cannot make environment 'Missing-v0'")
 
 
 def test_observations_beyond_a_million_are_exported_as_they_were_trained(tmp_path, monkeypatch):

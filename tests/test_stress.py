@@ -14,8 +14,10 @@ from tfsac.deploy.formats.c_header import CHeader
 from tfsac.deploy.formats.saved_model import SavedModel
 from tfsac.deploy.formats.tflite import TFLite
 from tfsac.deploy.stress import measure, policies, report, stress
+from tfsac.deploy.stress.short import ShortStress
 from tfsac.deploy.stress.worlds import Disturbance, World, menu
 from tfsac.errors import UserError
+from tfsac.policy import Layer, Policy
 
 
 class Pays(gym.Env):
@@ -89,7 +91,7 @@ def rows(*pairs):
 
 def test_tolerated_levels_are_those_that_no_harm_lies_before():
     def tolerated(neutral, *pairs):
-        return stress._tolerated(Disturbance("", "", neutral, []), rows(*pairs))
+        return stress.tolerated(Disturbance("", "", neutral, []), rows(*pairs))
 
     assert tolerated(0, (1, 0.99), (2, 0.91), (3, 0.5), (4, 0.95))["largest"] == 2  # 4 is luck
     assert tolerated(0, (1, 0.5), (2, 0.9)) is None
@@ -158,6 +160,98 @@ def test_what_was_measured_before_an_interrupt_is_kept(monkeypatch, tmp_path):
     report.write(tmp_path, found)
     assert "Interrupted" in (tmp_path / "stress.md").read_text()
     assert json.loads((tmp_path / "stress.json").read_text())["baseline"]["return"] == 60
+
+
+def commands_three():
+    """A policy that always commands 3, the upper bound of Pays."""
+    head = Layer(np.zeros([2, 1], np.float32), np.float32([20]))
+    return Policy((), head, head)
+
+
+def test_the_short_menu_by_hand():
+    short = ShortStress(commands_three(), EnvSettings("Pays-v0"), episodes=4)
+    aimless = short.found["random_return"]
+    assert 10 < aimless < 30 and short.found["return"] == 60 and short.found["gain"] == 60 - aimless
+    # A tenth may be lost of what is gained; a step of delay costs 2, a tenth of the command's way from the middle 4.
+    steps = int((60 - aimless) / 10 // 2)
+    delays = short.found["turned_up"]["action_delay"]
+    assert [row["return"] for row in delays["levels"]] == [60 - 2 * d for d in range(1, steps + 2)]  # and no further
+    assert delays["tolerated"]["largest"] == steps
+    loss = "10 % loss" if 60 - aimless >= 40 else "less than 10 % loss"
+    words = f"{stress_time(steps)} of delay, at least 10 % sensor noise, {loss} of actuator strength"
+    assert short.tolerates == words and short.left_out == []
+    assert short.found["worlds"]["action_delay"] == {"label": "action delay: 2 steps", "return": 56}
+
+    same, two = short.compare(lambda row: np.float32([3])), short.compare(lambda row: np.float32([2]))
+    assert same == dict.fromkeys(short.found["worlds"], {"mean": 0, "low": 0, "high": 0, "far_end": 0})
+    assert two["action_delay"] == {"mean": -18, "low": -18, "high": -18, "far_end": 18 / (60 - aimless)}  # 38 for 56
+    assert two["observation_noise"]["mean"] == -20 and set(two) == {"action_delay", "observation_noise", "all_at_once"}
+    short.close()
+
+
+def stress_time(steps):
+    return "1 step" if steps == 1 else f"{steps} steps"
+
+
+def test_a_file_that_takes_all_rows_at_once_is_given_them():
+    short = ShortStress(commands_three(), EnvSettings("Pays-v0"), episodes=3)
+
+    def act(row):
+        raise AssertionError("not one by one")
+
+    act.batch = lambda rows: np.full([len(rows), 1], 3)
+    assert short.compare(act)["action_delay"]["mean"] == 0
+    short.close()
+
+
+class Fragile(Pays):
+    """Raises where its price has been changed, or once a command of 2 arrives."""
+
+    def step(self, action):
+        if self.price != 1 or action[0] == 2:
+            raise KeyError("the motor\nburns")
+        return super().step(action)
+
+
+gym.register("Fragile-v0", Fragile, max_episode_steps=20, disable_env_checker=True)
+
+
+@pytest.mark.parametrize(
+    "env, line",
+    [
+        (None, "no stress test: the environment was handed over as an object"),
+        (EnvSettings(None), "no stress test: the environment was handed over as an object"),
+        (EnvSettings("Missing-v0"), "no stress test: cannot make environment 'Missing-v0'"),
+        (EnvSettings("Fragile-v0"), "no stress test: the environment Fragile-v0 raised KeyError: 'the motor"),
+    ],
+)
+def test_what_cannot_be_put_under_stress_is_said_in_a_line(env, line):
+    short = ShortStress(commands_three(), env, episodes=2)
+    assert short.tolerates is short.found is short.compare(lambda row: np.float32([3])) is None
+    (said,) = short.left_out
+    assert said.startswith(line) and "\n" not in said
+    short.close()
+
+
+def test_a_stress_test_that_breaks_off_keeps_what_was_measured():
+    short = ShortStress(commands_three(), EnvSettings("Pays-v0"), episodes=2)
+    tolerates = short.tolerates
+
+    def act(row):
+        raise ValueError("of no file")
+
+    assert short.compare(act) is None and short.left_out == ["the stress test was broken off: of no file"]
+    assert short.compare(lambda row: np.float32([3])) is None and len(short.left_out) == 1
+    assert short.tolerates == tolerates and short.found
+    short.close()
+
+
+def test_a_policy_that_gains_nothing_is_said_to_tolerate_nothing():
+    head = Layer(np.zeros([2, 1], np.float32), np.float32([-20]))  # commands -1, which pays least
+    short = ShortStress(Policy((), head, head), EnvSettings("Pays-v0"), episodes=2)
+    assert short.tolerates is None and "gains nothing on random actions" in short.left_out[0]
+    assert short.compare(lambda row: np.float32([-1]))["action_delay"]["far_end"] is None
+    short.close()
 
 
 def test_lag_and_backlash_together_by_hand():

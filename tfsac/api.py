@@ -214,7 +214,9 @@ class Learner:
             checkpoint.save(Path(path) / "checkpoints", self.step, facts, arrays, self._loop.replay)
         self._directory = Path(path).absolute()
 
-    def export(self, out: str | os.PathLike[str], episodes: int = 100, name: str | None = None) -> dict[str, Any]:
+    def export(
+        self, out: str | os.PathLike[str], episodes: int = 100, name: str | None = None, stress: bool = True
+    ) -> dict[str, Any]:
         """Writes the policy in every format, each measured beside this agent; see `deploy.pipeline.export`."""
         from tfsac.deploy import pipeline  # its formats import TensorFlow's converter
 
@@ -222,7 +224,8 @@ class Learner:
         states = self._loop.replay.rows(0, len(self._loop.replay))[:, : self.policy.sizes[0]]
         require(len(states) > 0, "the agent has collected nothing yet: fit it first")
         training = {"steps": self.step, "gin": config.write(self._settings)}
-        report = pipeline.export(self.policy, states, self._make(False), env, training, out, episodes, name)
+        made = self._make(False)
+        report = pipeline.export(self.policy, states, made, env, training, out, episodes, name, stress=stress)
         self._give_back()
         return report
 
@@ -309,6 +312,8 @@ def _as_observation(observation, size):
     return observation
 
 
-def export_policy(agent: Learner, out: str | os.PathLike[str], episodes: int = 100, name: str | None = None):
-    """As `agent.export(out, episodes, name)`."""
-    return agent.export(out, episodes, name)
+def export_policy(
+    agent: Learner, out: str | os.PathLike[str], episodes: int = 100, name: str | None = None, stress: bool = True
+):
+    """As `agent.export(out, episodes, name, stress)`."""
+    return agent.export(out, episodes, name, stress)

@@ -15,12 +15,12 @@ from tfsac.run import checkpoint, config
 from tfsac.trust import check_trusted
 
 
-def export_run(logdir, out, episodes=100, trusted=(), name=None, page=False, video=False):
+def export_run(logdir, out, episodes=100, trusted=(), name=None, page=False, video=False, stress=True):
     """Exports the policy of a run's last checkpoint.
 
     Args:
         logdir: the run directory.
-        out, episodes, name, page, video: see `pipeline.export`.
+        out, episodes, name, page, video, stress: see `pipeline.export`.
         trusted: modules that the run may name, see `trust.check_trusted`.
 
     Returns:
@@ -40,7 +40,7 @@ def export_run(logdir, out, episodes=100, trusted=(), name=None, page=False, vid
         states = np.concatenate([rows[:, :size].copy() for rows in checkpoint.replay_segments(restored)])
         training = {"steps": restored.step, "gin": config.write(restored.settings)}
     made = env.make(unit_actions=False)
-    return pipeline.export(policy, states, made, env, training, out, episodes, name, page, video)
+    return pipeline.export(policy, states, made, env, training, out, episodes, name, page, video, stress)
 
 
 def main():
@@ -48,11 +48,13 @@ def main():
     args = flags.FLAGS
     require(args.logdir and args.out, "expected --logdir=RUN_DIRECTORY and --out=DIRECTORY")
     require(args.episodes > 1, f"--episodes: expected at least 2, received {args.episodes}")
-    trusted, video = [*args.trust, args.env_id], not args["no-video"].value
-    result = export_run(args.logdir, args.out, args.episodes, trusted, args.name, page=True, video=video)
+    trusted, video, stress = [*args.trust, args.env_id], not args["no-video"].value, not args["no-stress"].value
+    result = export_run(args.logdir, args.out, args.episodes, trusted, args.name, True, video, stress)
     from tfsac.deploy import report
 
     print(report.summary(result))
+    if "tolerates" in result["facts"]:
+        print(f"tolerates {result['facts']['tolerates']}")
     print(*result["left_out"], sep="\n", end="\n" * bool(result["left_out"]))
     print(f"{report.VERDICTS[result['passed']]}: see {args.out}/report.md")
     return 1 if result["passed"] is False else 0
@@ -68,4 +70,5 @@ if __name__ == "__main__":
         "name", None, "What names in policy.h begin with: reacher for reacher_act; tfsac_policy if not set."
     )
     flags.DEFINE_bool("no-video", False, "Write no clip.")
+    flags.DEFINE_bool("no-stress", False, "Do not measure how much delay, noise and weakness the files tolerate.")
     run_command(main)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from tfsac.deploy.formats.format import Deployable, NotChecked, guard_limit, rou
 from tfsac.deploy.formats.saved_model import SavedModel
 from tfsac.deploy.formats.tflite import TFLite
 from tfsac.deploy.show import show
+from tfsac.deploy.stress.short import ShortStress
 from tfsac.errors import UserError, require
 from tfsac.policy import Policy
 
@@ -33,7 +35,7 @@ FORMATS = (
 STATES = 10_000  # observations that actions are compared on
 
 
-def export(policy, states, env, settings, training, out, episodes=100, name=None, page=False, video=False):
+def export(policy, states, env, settings, training, out, episodes=100, name=None, page=False, video=False, stress=True):
     """Writes the directory `out` whole or not at all.
 
     Args:
@@ -47,6 +49,8 @@ def export(policy, states, env, settings, training, out, episodes=100, name=None
         name: what the symbols of policy.h begin with; None stands for tfsac_policy.
         page, video: whether demo.html and a clip are written beside the files, where the task and the machine allow;
             "left_out" in the report says what was not, and why.
+        stress: whether the policy, and each file, is put under the short stress test; what it tolerates then stands in
+            every file. Where the environment does not allow it, "left_out" says so.
 
     Returns:
         The report, a dict. Its "passed" is True if every file passed its checks, False if one failed, and None if none
@@ -61,7 +65,13 @@ def export(policy, states, env, settings, training, out, episodes=100, name=None
     with replaced_whole(out) as folder:
         deployable = prepare(policy, states, env, settings, training, name)
         reference = ladder.make_reference(deployable, env, episodes)
-        artefacts = {form.file: _make(form, folder / form.file, deployable, reference) for form in FORMATS}
+        left_out, found = [], None
+        with _stressed(deployable, settings, episodes) if stress else nullcontext() as stressed:
+            artefacts = {
+                form.file: _make(form, folder / form.file, deployable, reference, stressed) for form in FORMATS
+            }
+            if stressed:
+                left_out, found = stressed.left_out, stressed.found
         verdicts = {entry["verdict"] for entry in artefacts.values()}
         result = {
             "passed": False if "FAILED" in verdicts else None if "not checked" in verdicts else True,
@@ -73,9 +83,10 @@ def export(policy, states, env, settings, training, out, episodes=100, name=None
             "repeats_starts": reference.repeats_starts,
             "states": len(deployable.states),
             "guard_limit": deployable.limit,
+            "stress": found,
             "artefacts": artefacts,
         }
-        result["left_out"] = show(folder / "policy.tflite", env, settings, folder, page, video)
+        result["left_out"] = left_out + show(folder / "policy.tflite", env, settings, folder, page, video)
         device_kit.copy_to(folder, name)
         report.write(folder, result, FORMATS)
     return result
@@ -112,8 +123,18 @@ def _git_revision():
     return subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
 
 
-def _make(form, path, deployable, reference):
-    """Writes one file and measures it -> its entry in the report."""
+@contextmanager
+def _stressed(deployable, settings, episodes):
+    """The short stress test of the policy; what it tolerates goes into the facts, before any file is written."""
+    files = sum(not form.samples for form in FORMATS)
+    with closing(ShortStress(deployable.policy, settings, episodes, files)) as stressed:
+        if stressed.tolerates:
+            deployable.facts["tolerates"] = stressed.tolerates
+        yield stressed
+
+
+def _make(form, path, deployable, reference, stressed):
+    """Writes one file and measures it, under stress too if that is given -> its entry in the report."""
     form.write(path, deployable)
     entry = {"verdict": "not checked", "checks": {}}
     try:
@@ -125,6 +146,8 @@ def _make(form, path, deployable, reference):
         checks, found = form.finish(path, act, deployable, measured)
         checks = ladder.check(form, measured, reference) | checks
         entry = {"verdict": "passed" if all(checks.values()) else "FAILED", "checks": checks, **measured, **found}
+        if stressed and measured["return"] and not form.samples:
+            entry["stress"] = stressed.compare(act)
     if path.is_file():
         entry["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     return {"bytes": sum(file.stat().st_size for file in [path, *path.rglob("*")] if file.is_file()), **entry}

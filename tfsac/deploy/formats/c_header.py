@@ -428,6 +428,8 @@ def _comment(deployable, prefix, dim):
         "tfsac": facts["tfsac"],
         "git_revision": facts["git_revision"],
     }
+    if "tolerates" in facts:
+        about["tolerates"] = facts["tolerates"]
     for kind in ("observation", "action"):
         pairs = zip(facts[kind]["names"], facts[kind]["units"], strict=True)
         about[kind] = ", ".join(f"{name} [{unit}]" if unit else name for name, unit in pairs)

@@ -65,6 +65,8 @@ class Format:
         noise: on observations, in parts of each one's standard deviation in the replay: what does as little harm as the
             file's rounding; see `ladder.allowed_error`.
         allowed_loss: the part of the return's worth that it may lose; see `ladder.check`.
+        allowed_under_stress: the part of what the policy gains on random actions that its return may differ by in a
+            disturbed world; the report marks what is beyond it, or not shown to be within.
     """
 
     file = purpose = oldest_runtime = ""
@@ -72,6 +74,7 @@ class Format:
     largest_error = mean_error = None
     noise = 0.0
     allowed_loss = 0.01
+    allowed_under_stress = 0.01
 
     def write(self, path, deployable):
         """Writes the file.

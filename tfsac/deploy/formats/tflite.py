@@ -61,7 +61,7 @@ class TFLite(Format):
         self.file, self.purpose, self.largest_error, self.mean_error, self.noise, self._golden_tolerance = KINDS[kind]
         self.samples = kind == "sample"
         if kind == "int8":
-            self.allowed_loss = 0.1
+            self.allowed_loss, self.allowed_under_stress = 0.1, 0.03
 
     def write(self, path, deployable):
         Path(path).write_bytes(with_facts(convert(deployable, self.kind), deployable.facts))

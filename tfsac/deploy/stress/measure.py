@@ -43,6 +43,11 @@ class Bench:
         self._middle, half = 0.5 * self.low + 0.5 * self.high, 0.5 * self.high - 0.5 * self.low
         self._half = np.where(half > 0, half, 1)
 
+    def aimless(self):
+        """What acts uniformly at random: as `run` takes it, the same numbers for every caller."""
+        rng = np.random.default_rng(2)
+        return lambda rows: rng.uniform(self.low, self.high, [len(rows), len(self.low)])
+
     def run(self, act, env, wrappers=(), idle=0, keep=False):
         """One episode from each start.
 

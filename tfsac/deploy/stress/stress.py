@@ -75,22 +75,16 @@ def stress(path, other=None, episodes=100, seed=0, workers=1, progress=None, is_
 
 def _measure(result, track, env, compared, progress):
     plain = env.make_plain()
-    action_dim = plain.action_space.shape[0]
     jobs = [Job(0, env, keep=True), Job(None, env), *([Job(1, env)] if compared else [])]
     progress(0, None, "the world that it was trained in")
     kept, aimless, *others = track.run(jobs)
-    baseline = Baseline(kept._replace(observations=None), float(np.mean(aimless.returns)))
-    size = (kept.observations.shape[2] - env.remembered_actions * action_dim) // env.observation_history
-    seen = kept.observations[:, :, :size].reshape(-1, size)  # the present one comes first
-    seen = seen[np.isfinite(seen[:, 0])]
-    half_range = 0.5 * (seen.max(axis=0) - seen.min(axis=0))
-    rate = _rate(plain)
-    disturbances = menu(World(env, plain, seen.std(axis=0), half_range, rate))
+    world, baseline = look(env, plain, kept, aimless)
+    disturbances = menu(world)
     result |= {
-        "control_rate_hz": rate,
-        "observations": {"deviation": seen.std(axis=0).tolist(), "half_range": half_range.tolist()},
+        "control_rate_hz": world.rate,
+        "observations": {"deviation": world.deviation.tolist(), "half_range": world.half_range.tolist()},
         "random_return": baseline.aimless,
-        "baseline": _row(baseline.episodes, baseline),
+        "baseline": in_numbers(baseline.episodes, baseline),
     }
     if compared:
         result["baseline"]["other"] = _other_row(others[0], baseline.episodes, baseline)
@@ -113,7 +107,7 @@ def _measure(result, track, env, compared, progress):
         for level in disturbance.levels:
             progress(done, total, f"{disturbance.title}, {level.label}")
             episodes = next(measured)
-            row = {"level": level.value, "label": level.label, **_row(episodes, baseline)}
+            row = {"level": level.value, "label": level.label, **in_numbers(episodes, baseline)}
             if compared:
                 row["other"] = _other_row(next(measured), episodes, baseline)
             if _has_reference(disturbance, env):
@@ -122,8 +116,28 @@ def _measure(result, track, env, compared, progress):
             changes.append(moved(episodes.actions, baseline.episodes.actions))
             done += 1
         entry["no_effect"] = disturbance.of_machine and _no_effect(entry["levels"], changes, baseline)
-        entry["tolerated"] = None if entry["no_effect"] else _tolerated(disturbance, entry["levels"])
+        entry["tolerated"] = None if entry["no_effect"] else tolerated(disturbance, entry["levels"])
     progress(done, total, "done")
+
+
+def look(env, plain, kept, aimless):
+    """What the world that it was trained in shows of a policy.
+
+    Args:
+        env: that world, an `EnvSettings`.
+        plain: such an environment, as `EnvSettings.make_plain` gives it.
+        kept: `Episodes` of the policy there, with their observations.
+        aimless: `Episodes` of uniformly random actions there.
+
+    Returns:
+        `World`, from which the menu is made, and `Baseline`.
+    """
+    size = (kept.observations.shape[2] - env.remembered_actions * kept.actions.shape[2]) // env.observation_history
+    seen = kept.observations[:, :, :size].reshape(-1, size)  # the present one comes first
+    seen = seen[np.isfinite(seen[:, 0])]
+    half_range = 0.5 * (seen.max(axis=0) - seen.min(axis=0))
+    world = World(env, plain, seen.std(axis=0), half_range, _rate(plain))
+    return world, Baseline(kept._replace(observations=None), float(np.mean(aimless.returns)))
 
 
 def _has_reference(disturbance, env):
@@ -135,9 +149,9 @@ def _rate(env):
     return 1 / float(dt) if isinstance(dt, int | float) and 0 < dt < np.inf else None
 
 
-def _row(episodes, baseline):
-    returns = episodes.returns
-    worth = baseline.worth
+def in_numbers(episodes, baseline):
+    """The numbers of one level, as JSON can hold them."""
+    returns, worth = episodes.returns, baseline.worth
     return {
         "return": float(np.mean(returns)),
         "difference": difference(returns, baseline.episodes.returns),
@@ -149,7 +163,7 @@ def _row(episodes, baseline):
 
 
 def _other_row(episodes, beside, baseline):
-    return _row(episodes, baseline) | {"ahead": difference(episodes.returns, beside.returns)}
+    return in_numbers(episodes, baseline) | {"ahead": difference(episodes.returns, beside.returns)}
 
 
 def _no_effect(rows, changes, baseline):
@@ -159,7 +173,7 @@ def _no_effect(rows, changes, baseline):
     return bool(still and max(ends) < UNCHANGED * abs(baseline.worth))
 
 
-def _tolerated(disturbance, rows):
+def tolerated(disturbance, rows):
     """The levels around the neutral one that all keep TOLERATED of the worth, with their labels.
 
     Returns:

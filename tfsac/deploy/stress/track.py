@@ -4,8 +4,6 @@ import multiprocessing
 import signal
 from typing import NamedTuple
 
-import numpy as np
-
 from tfsac.data.envs import EnvSettings
 from tfsac.deploy.stress import policies
 from tfsac.deploy.stress.measure import Bench
@@ -80,12 +78,8 @@ class _Runner:
         self.bench = Bench(env, seeds, is_over)
 
     def __call__(self, job):
-        act = self._random() if job.policy is None else self._acts[job.policy]
+        act = self.bench.aimless() if job.policy is None else self._acts[job.policy]
         return self.bench.run(act, job.env, job.wrappers, job.idle, job.keep)
-
-    def _random(self):
-        rng, low, high = np.random.default_rng(2), self.bench.low, self.bench.high
-        return lambda rows: rng.uniform(low, high, [len(rows), len(low)])
 
 
 _runner = None  # of a process that the pool began
