@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tfsac.data import envs
 from tfsac.data.envs import episode_seed, make_env, to_bounds
 from tfsac.errors import NonFiniteError, RunError, UserError
 
@@ -164,6 +165,35 @@ def test_a_misbehaving_environment_ends_the_run_by_name(name, kind, words):
         assert np.isnan(held).any() if name == "NanObservation" else np.array_equal(held, [1.5])
     if name == "Raises":
         assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_reward_is_refused_where_float32_would_make_it_infinite():
+    edge = envs.BEYOND_FLOAT32
+    with np.errstate(over="ignore"):
+        assert np.isinf(np.float32(edge)) and np.isfinite(np.float32(np.nextafter(edge, 0)))
+    for sign in (1, -1):
+        reward = sign * np.nextafter(edge, 0)
+        env = gym.wrappers.TransformReward(gym.make("envs_for_tests:Walk-v0"), lambda _, reward=reward: reward)
+        env = envs.wrap(env)
+        env.reset(seed=0)
+        assert env.step(np.float32([0]))[1] == reward
+        env = envs.wrap(gym.wrappers.TransformReward(env.unwrapped, lambda _, sign=sign: sign * edge))
+        env.reset(seed=0)
+        with pytest.raises(NonFiniteError, match="the environment's reward is -?3.4028235677"):
+            env.step(np.float32([0]))
+
+
+@pytest.mark.parametrize("kind", [bool, np.bool_, int, np.int64, np.array, lambda x: np.array([x])])
+def test_flags_and_rewards_may_be_any_number(kind):
+    class Kinds(gym.Env):
+        observation_space, action_space = Box(-1, 1, [1]), Box(-1, 1, [1])
+
+        def step(self, action):
+            return np.zeros(1), kind(1), kind(True), kind(False), {}
+
+    _, reward, terminated, truncated, _ = envs.wrap(Kinds()).step(np.float32([0]))
+    assert (reward, terminated, truncated) == (1.0, True, False)
+    assert type(reward) is float and type(terminated) is type(truncated) is bool
 
 
 def test_an_observation_is_the_callers_own():
