@@ -1,7 +1,8 @@
 """Evaluates policies trained for imperfect worlds: python benchmarks/robustness.py OUT.csv.gz RUN=NAME ...
 
-Writes a table, a row for each start: name, seed of training, world, delay in steps, noise in parts of the observations'
-deviation, return, total variation of the commands. Each run is measured on the same 100 starts in each world of WORLDS.
+RUN is a run directory or a .tflite file. Writes a table, a row for each start: name, seed of training, environment,
+world, start, return, total variation of the commands. Each policy is measured on the same 100 starts in each world of
+`worlds`, and compared, start by start, with the first one named of its environment.
 """
 
 import csv
@@ -12,29 +13,40 @@ import numpy as np
 
 from tfsac.data.envs import EnvSettings
 from tfsac.deploy.stress import policies
-from tfsac.deploy.stress.measure import Bench, action_metrics
+from tfsac.deploy.stress.measure import Bench, action_metrics, difference
+from tfsac.deploy.stress.worlds import PRESETS, World, menu
 from tfsac.run import checkpoint
 
 STARTS = 100
 DELAYS = (0, 1, 2, 3)
-# 5 % of what each observation of Pendulum varies by under the released policy, over 50 starts.
-NOISE = {"Pendulum-v1": (0.0218, 0.0132, 0.0710)}
+# What each observation of Pendulum varies by under the released policy, over 50 starts, and half of its bounds.
+SEEN = {"Pendulum-v1": ((0.436, 0.264, 1.42), (1.0, 1.0, 8.0))}
 
 
-def worlds(env):
-    """EnvSettings by (delay, noise), with a row as wide as the policy's."""
-    plain = EnvSettings(env.id, history=env.remembered_actions, observation_history=env.observation_history)
-    made = {(delay, 0.0): plain._replace(action_delay=delay) for delay in DELAYS}
-    if env.id in NOISE:
-        made[0, 0.05] = plain._replace(observation_noise=NOISE[env.id])
+def worlds(env, plain):
+    """(EnvSettings, wrappers) by name, the same for every policy but for how wide its row is."""
+    bare = EnvSettings(env.id, history=env.remembered_actions, observation_history=env.observation_history)
+    made = {f"delay {delay}": (bare._replace(action_delay=delay), ()) for delay in DELAYS}
+    size = plain.observation_space.shape[0]
+    deviation, half_range = map(np.float32, SEEN.get(env.id, ([0] * size, [1] * size)))
+    disturbances = {x.name: x.levels for x in menu(World(bare, plain, deviation, half_range, None))}
+    if env.id in SEEN:
+        made["noise 5 %"] = (next(x.env for x in disturbances["observation_noise"] if x.value == 0.05), ())
+    unforeseen, moderate = disturbances["unforeseen"][1], disturbances["all_at_once"][1]
+    for level in disturbances["unforeseen"][1:]:
+        made[f"lag and backlash, {PRESETS[level.value]}"] = (level.env, level.wrappers)
+    if env.id in SEEN:
+        both = unforeseen.wrappers + moderate.wrappers
+        made["all at once, moderate, with lag and backlash"] = (moderate.env, both)
     return made
 
 
 def main():
     out, *runs = sys.argv[1:]
+    first = {}
     with gzip.open(out, "wt", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["name", "training_seed", "delay", "noise", "start", "return", "total_variation"])
+        writer.writerow(["name", "training_seed", "environment", "world", "start", "return", "total_variation"])
         for run in runs:
             path, name = run.split("=")
             subject = policies.load(path)
@@ -42,13 +54,18 @@ def main():
             if not path.endswith(".tflite"):
                 seed = checkpoint.restore(f"{path}/checkpoints").settings["train"]["seed"]
             bench = Bench(subject.env, range(STARTS))
-            for (delay, noise), env in worlds(subject.env).items():
-                episodes = bench.run(subject.act, env)
+            for world, (env, wrappers) in worlds(subject.env, bench.plain[0]).items():
+                episodes = bench.run(subject.act, env, wrappers)
                 for start, total in enumerate(episodes.returns):
                     variation = action_metrics(episodes.actions[:, start : start + 1])["total_variation"]
-                    writer.writerow([name, seed, delay, noise, start, f"{total:.6f}", f"{variation:.6f}"])
+                    writer.writerow([name, seed, subject.env.id, world, start, f"{total:.6f}", f"{variation:.6f}"])
                 mean, variation = np.mean(episodes.returns), action_metrics(episodes.actions)["total_variation"]
-                print(f"{name} {seed}: delay {delay}, noise {noise}: {mean:.2f}, variation {variation:.3f}", flush=True)
+                ahead = difference(episodes.returns, first.setdefault((subject.env.id, world), episodes.returns))
+                print(
+                    f"{name} {seed}: {world}: {mean:.2f}, variation {variation:.3f}, ahead by {ahead['mean']:.2f} "
+                    f"({ahead['low']:.2f} to {ahead['high']:.2f})",
+                    flush=True,
+                )
             bench.close()
 
 
