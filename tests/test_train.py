@@ -33,10 +33,10 @@ class Untrained(SAC):
 
     blocks = []
 
-    def update(self, rows):
+    def update_and_deploy(self, rows):
         self.blocks.append(rows.shape[:2])
         self.gradient_steps.assign_add(len(rows))
-        return dict.fromkeys(("q1_loss", "alpha"), np.zeros(len(rows), np.float32))
+        return dict.fromkeys(("q1_loss", "alpha"), np.zeros(len(rows), np.float32)), self.deployed_policy()
 
 
 @pytest.fixture
