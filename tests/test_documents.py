@@ -250,7 +250,8 @@ def test_one_command_stands_for_all(capsys, monkeypatch):
 def quick(monkeypatch, tmp_path):
     """An empty folder, small agents and an export of one file, measured in few calls."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tfsac, "SAC", functools.partial(tfsac.SAC, **TINY), raising=False)
+    for name in ("SAC", "CrossQ"):
+        monkeypatch.setattr(tfsac, name, functools.partial(getattr(tfsac, name), **TINY), raising=False)
     monkeypatch.setattr(tfsac, "export_policy", functools.partial(tfsac.export_policy, episodes=2), raising=False)
     monkeypatch.setattr(pipeline, "FORMATS", (TFLite("float32"),))
     for name, calls in (("WARM_UP", 1), ("TIMED", 10)):
@@ -261,7 +262,7 @@ def quick(monkeypatch, tmp_path):
 def test_the_readmes_python_runs(quick):
     program, device = blocks("README.md", "python")
     assert [len(re.findall(r"^\S", text, re.MULTILINE)) for text in (program, device)] == [8, 3]
-    few = program.replace("10_000", "64").replace("1_000", "32")
+    few = program.replace("5_000", "64").replace("1_000", "32")
     assert few != program
     observation = np.float32([1, 0, 0.5])
     made = {"observation": observation}
