@@ -290,11 +290,8 @@ def _main():
     job = json.load(sys.stdin)
     _use_renderer_without_screen()
     answers = iter(np.array(job["actions"], job["dtype"]))
-    settings = EnvSettings(**job["settings"])
-    drawn = settings._replace(
-        kwargs={**settings.kwargs, "render_mode": "rgb_array"},
-        wrappers=tuple(x if isinstance(x, str) else tuple(x) for x in settings.wrappers),
-    )
+    settings = EnvSettings.read(job["settings"])
+    drawn = settings._replace(kwargs={**settings.kwargs, "render_mode": "rgb_array"})
     try:
         with warnings.catch_warnings(action="ignore"):  # Gymnasium's of a mode that there is not; here it is an error
             try:
