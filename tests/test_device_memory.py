@@ -2,7 +2,9 @@
 
 import ctypes
 import io
+import shutil
 import subprocess
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -303,3 +305,72 @@ def test_episodes_run_in_the_plain_environment_with_the_memory(policy, device):
         total += reward
     assert run_policy.run_episodes(device, "Pendulum-v1", 1) == [pytest.approx(total, rel=1e-3)]
     env.close()
+
+
+KIT = Path(__file__).parents[1] / "export" / "c"
+RING = """
+#include <stdio.h>
+#define TFSAC_LOG_STEPS 3
+#include "faults.h"
+#include "log.h"
+int main(void)
+{
+    static tfsac_log log;
+    for (int n = 0; n < 5; n++) {
+        const float sensors[TFSAC_SENSOR_DIM] = {(float)n};
+        const float action[TFSAC_ACTION_DIM] = {(float)(10 * n)};
+        tfsac_log_add(&log, 0.5f * (float)n, sensors, action);
+        if (n == 1) printf("%lu ", tfsac_log_size(&log));
+    }
+    for (unsigned long i = 0; i < tfsac_log_size(&log); i++) {
+        const tfsac_log_row *row = tfsac_log_get(&log, i);
+        printf("%g:%g:%g ", (double)row->seconds, (double)row->sensors[0], (double)row->action[0]);
+    }
+    printf("unsafe %d\\n", tfsac_policy_unsafe_faults());
+    return 0;
+}
+"""
+
+
+def ring_and_faults(folder, header):
+    (folder / "policy.h").write_text(header)
+    (folder / "ring.c").write_text(RING)
+    command = ["cc", "-std=c99", *WARNINGS, "-I", folder, "-I", KIT, folder / "ring.c", "-o", folder / "ring", "-lm"]
+    subprocess.run(list(map(str, command)), check=True)
+    return subprocess.run([folder / "ring"], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_ring_keeps_the_last_steps_and_every_fault_is_safe(files, tmp_path):
+    header = (files[0] / "policy.h").read_text()
+    assert ring_and_faults(tmp_path, header) == "2 1:2:20 1.5:3:30 2:4:40 unsafe 0\n"
+
+
+@pytest.mark.parametrize(
+    "guard, unsafe",
+    [
+        ("if (!(x - x <= 0.0f)) finite = 0;", 3),  # NaN and both infinities are then told as out of range at most
+        ("if (!(x >= state->low[i] && x <= state->high[i])) inside = 0;", 2),
+        ("state->equal = same ? state->equal + 1 : 1;", 1),
+        ("!(seconds <= state->latest)", 2),
+    ],
+)
+def test_the_faults_find_a_guard_that_is_missing(files, tmp_path, guard, unsafe):
+    header = (files[0] / "policy.h").read_text()
+    assert guard in header
+    header = header.replace(
+        guard, "seconds < -1.0f" if guard.startswith("!") else "(void)same;" if "same" in guard else ""
+    )
+    assert ring_and_faults(tmp_path, header).endswith(f"unsafe {unsafe}\n")
+
+
+@pytest.mark.skipif(
+    not (shutil.which("arm-none-eabi-gcc") and shutil.which("qemu-system-arm")),
+    reason="no arm-none-eabi-gcc or qemu-system-arm: export/c/install_cross_tools.sh installs them",
+)
+def test_the_emulated_processor_is_safe_too(files, tmp_path):
+    shutil.copytree(KIT, tmp_path / "c", ignore=shutil.ignore_patterns("build"))
+    shutil.copy(files[0] / "policy.h", tmp_path)
+    command = ["make", "-s", "-C", str(tmp_path / "c"), "check_cortex_m4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "passed: 8 faults, not safe within one period: 0" in done.stdout + done.stderr

@@ -24,7 +24,7 @@ def copy_to(out, name=None):
         shutil.copy(FOLDER / file, out)
     shutil.copytree(FOLDER / "c", Path(out) / "c", ignore=shutil.ignore_patterns("__pycache__", "build"))
     if name is not None:
-        for path in (Path(out, "README.md"), *Path(out, "c").glob("*.c")):
+        for path in (Path(out, "README.md"), *Path(out, "c").glob("*.[ch]")):
             text = path.read_text(encoding="utf-8")
             for ours, theirs in (("tfsac_policy_", name), ("TFSAC_POLICY_", name.upper()), ("TFSAC_", name.upper())):
                 text = text.replace(ours, f"{theirs}_")

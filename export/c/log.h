@@ -1,0 +1,42 @@
+/* The last steps of a policy.h that remembers, in a ring: what run_policy.py --log writes, for a device without files.
+ * Print it as CSV, a line of names first, then `python -m tfsac.stress --device_log` reads it. */
+#ifndef TFSAC_LOG_H
+#define TFSAC_LOG_H
+
+#include "policy.h"
+
+#ifndef TFSAC_LOG_STEPS
+#define TFSAC_LOG_STEPS 32
+#endif
+
+typedef struct {
+    float seconds;
+    float sensors[TFSAC_SENSOR_DIM];
+    float action[TFSAC_ACTION_DIM];
+} tfsac_log_row;
+
+typedef struct {
+    tfsac_log_row rows[TFSAC_LOG_STEPS];
+    unsigned long count; /* of all steps since the start; begin with 0 */
+} tfsac_log;
+
+static inline void tfsac_log_add(tfsac_log *log, float seconds, const float *sensors, const float *action)
+{
+    tfsac_log_row *row = &log->rows[log->count++ % TFSAC_LOG_STEPS];
+    row->seconds = seconds;
+    for (int i = 0; i < TFSAC_SENSOR_DIM; i++) row->sensors[i] = sensors[i];
+    for (int j = 0; j < TFSAC_ACTION_DIM; j++) row->action[j] = action[j];
+}
+
+/* How many steps it holds, and one of them; number 0 is the oldest. */
+static inline unsigned long tfsac_log_size(const tfsac_log *log)
+{
+    return log->count < TFSAC_LOG_STEPS ? log->count : TFSAC_LOG_STEPS;
+}
+
+static inline const tfsac_log_row *tfsac_log_get(const tfsac_log *log, unsigned long number)
+{
+    return &log->rows[(log->count - tfsac_log_size(log) + number) % TFSAC_LOG_STEPS];
+}
+
+#endif
