@@ -48,6 +48,7 @@ def python(installed, *arguments):
 def test_every_module_and_the_device_kit_are_in_it(installed):
     shipped = {path.relative_to(installed / "lib").as_posix() for path in (installed / "lib").rglob("*")}
     assert {path.relative_to(ROOT).as_posix() for path in ROOT.glob("tfsac/**/*.py")} <= shipped
+    assert "tfsac/data/furuta.xml" in shipped
     kit = ["run_policy.py", "README.md", "requirements.txt", "c/Makefile", "c/run_header.c", "c/lines.h"]
     assert {f"tfsac/_device_kit/{name}" for name in kit} <= shipped
     assert not [name for name in shipped if "_device_kit/policies" in name]  # the released ones

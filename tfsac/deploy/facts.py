@@ -26,10 +26,12 @@ _OBSERVATIONS = {
         ("fingertip_x - target_x", "m"),
         ("fingertip_y - target_y", "m"),
     ],
+    "tfsac.data.furuta:Furuta-v0": [("arm", "counts"), ("pendulum from upright", "counts")],
 }
 _ACTIONS = {
     "Pendulum-v1": [("torque", "N m")],
     "Reacher-v5": [("joint0_torque", "N m"), ("joint1_torque", "N m")],
+    "tfsac.data.furuta:Furuta-v0": [("motor", "V")],
 }
 
 
