@@ -171,7 +171,7 @@ def test_files_of_version_0_1_are_still_read():
         policy = run_policy.Policy(path)
         error, tolerance = run_policy.selftest(policy)
         assert error <= tolerance
-        assert facts.environment(policy.facts, path).id in ("Pendulum-v1", "Reacher-v5")
+        assert facts.environment(policy.facts, path).id in ("Pendulum-v1", "Reacher-v5", "tfsac.data.furuta:Furuta-v0")
 
 
 @pytest.mark.parametrize(
