@@ -343,6 +343,13 @@ def test_observations_are_measured_as_the_networks_see_them():
     assert measured(run, "smallest_observation") == pytest.approx(0.01, rel=0.1)
 
 
+def test_remembered_actions_stand_behind_the_observations_that_are_scaled():
+    observation = np.stack([np.full(100, 2.0), np.full(100, 30.0), np.full(100, 0.5)], axis=1)
+    run = with_transitions(observation, observation_scale=(2.0, 0.1))
+    assert measured(run, "largest_observation") == pytest.approx(4)
+    assert measured(run._replace(observation_scale=(0.1, 0.01)), "largest_observation") == pytest.approx(0.5)
+
+
 def test_a_ready_line_brings_observations_to_about_one():
     rng = np.random.default_rng(0)
     observation = np.stack([np.full(1000, 7.1), 1000 * rng.normal(size=1000), 0.3 * rng.normal(size=1000)], axis=1)
@@ -367,6 +374,14 @@ def test_an_end_of_every_episode_that_is_terminal_is_a_time_limit():
     assert measured(run, "terminal_ends") == 1
     assert "time_limit" in names(run)
     assert "time_limit" not in names(with_transitions(np.zeros([1000, 3])))
+
+
+def test_what_the_loss_hints_at_is_no_time_limit_where_nothing_ever_ended():
+    hint = {"q1": -10.0, "q1_loss": 1.0, "q2_loss": 3.0}
+    observation, ends = np.random.default_rng(0).normal(size=[1000, 3]), np.eye(1, 1000, 99, np.float32)[0]
+    assert measured(record(hint), "limit_error") == 4  # the replay is not known
+    assert measured(with_transitions(observation, None, ends, metrics=hint), "limit_error") == 4
+    assert measured(with_transitions(observation, metrics=hint), "limit_error") is None
 
 
 # The findings
@@ -544,6 +559,9 @@ def test_settings_of_the_run_are_its_facts(tmp_path):
     run = read_run(write_run(tmp_path / "run", record(), text), {"tau": 0.2}, replay=False)
     assert run.facts == {"start_steps": 7, "replay_capacity": 99, "discount": 0.9, "tau": 0.2}
     assert run.observation_scale == (1.0, 2.0)
+    text += "env.observation_history = 3\n"
+    run = read_run(write_run(tmp_path / "remembers", record(), text), replay=False)
+    assert run.observation_scale == (1.0, 2.0) * 3
 
 
 def test_an_algorithm_without_a_tau_follows_at_once(tmp_path):

@@ -161,6 +161,12 @@ class View:
         return per_step + self.facts["discount"] * self.discounted(per_step)
 
     @functools.cached_property
+    def never_terminated(self):
+        """Whether the replay is known, and holds no terminal transition."""
+        transitions = self.record.transitions
+        return transitions is not None and not np.any(transitions.terminated)
+
+    @functools.cached_property
     def equal_lengths(self):
         """The length of every episode so far, if they are all as long; else None."""
         for episodes in (self.record.training, self.record.evaluations):
@@ -256,7 +262,7 @@ def limit_error(view):
 
     One transition in L has r as its target instead of r + gamma V(s'), which Q cannot foresee: it is |Q| off there.
     """
-    if view.equal_lengths is None:
+    if view.equal_lengths is None or view.never_terminated:
         return None
     return view.median(2 * view.q_loss * view.equal_lengths / view.q_size**2)
 
@@ -449,7 +455,8 @@ def _filled(values):
 
 def observation_sizes(record):
     """-> root mean square and standard deviation of each observation as the networks see it, [O] each."""
-    scale = 1.0 if record.observation_scale is None else np.asarray(record.observation_scale)
-    seen = scale * record.transitions.observation.astype(np.float64)
+    seen = record.transitions.observation.astype(np.float64)
+    scaled = len(record.observation_scale or ())
+    seen[:, :scaled] *= record.observation_scale or ()
     constant = np.ptp(seen, axis=0) == 0  # else rounding would leave a little
     return np.sqrt(np.mean(seen**2, axis=0)), np.where(constant, 0.0, np.std(seen, axis=0))

@@ -58,7 +58,8 @@ class Record(NamedTuple):
         facts: values by name of FACTS; what is unknown is missing.
         assumed: names of facts that are DEFAULTS.
         transitions: the newest that the replay held at the last checkpoint, in order, a `Transition`; or None.
-        observation_scale: what the networks see observations multiplied by, or None.
+        observation_scale: what the networks see observations multiplied by, or None; actions that the policy remembers
+            stand behind these, and are not in it.
         names: what a column is called where the run comes from, by our name; without those called the same.
         remarks: what could not be read, in one line each.
         stopped: whether the run ended because a loss was no number.
@@ -225,6 +226,8 @@ def _settings(path):
     values = {}
     for dotted, value in config.read([path], []).items():
         values[dotted.rpartition(".")[2]] = value
+    if values.get("observation_scale"):  # holds for each of several observations
+        values["observation_scale"] = tuple(values["observation_scale"]) * values.get("observation_history", 1)
     return {name: values[name] for name in (*FACTS, "observation_scale") if name in values}
 
 
