@@ -49,15 +49,8 @@ OWN = {
 SETTINGS = {
     "crossq": [],
     "half_gradient": ["train.algorithm = 'variants:half_gradient'"],
-    "no_affine": ["train.algorithm = 'variants:no_affine'"],
-    "no_gamma": ["train.algorithm = 'variants:no_gamma'"],
     "plain_output": ["train.algorithm = 'variants:plain_output'"],
     "batch_128": ["train.batch_size = 128"],
-    "rate_5e-4": [f"CrossQ.{x}_learning_rate = 5e-4" for x in ("policy", "q", "alpha")],
-    "rate_3e-4": [f"CrossQ.{x}_learning_rate = 3e-4" for x in ("policy", "q", "alpha")],
-    "start_5000": ["train.start_steps = 5_000"],
-    "1_step_per_call": ["train.steps_per_call = 1"],
-    "sac": ["train.algorithm = 'sac'", *(f"SAC.{x}_learning_rate = 1e-3" for x in ("policy", "q", "alpha"))],
 }
 # task, setting, seeds, steps
 RUNS = [
