@@ -4,7 +4,8 @@
  * parameters: 1377 float32; 1312 multiply-adds an action
  * environment: tfsac.data.furuta:Furuta-v0
  * tfsac: 0.2.0.dev0
- * git_revision: db5786252072c137d8c754c64663bfdf84ac7a58
+ * git_revision: 240dd9403f4b26c1387b70fdfe2d38efa7aa33e1
+ * tolerates: 20 ms of delay, 2 % sensor noise, 20 % loss of actuator strength
  * observation: arm [counts], pendulum from upright [counts], arm, 1 before [counts], pendulum from upright, 1 before [counts], arm, 2 before [counts], pendulum from upright, 2 before [counts], motor commanded, 1 before [V], motor commanded, 2 before [V]
  * action: motor [V]
  *
