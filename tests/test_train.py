@@ -406,7 +406,10 @@ REFUSALS = {
     "missing gin file": (["--gin_file=no.gin"], "no such gin file: no.gin"),
     "typo": (gin("train.total_step = 5"), "nothing in this run reads train.total_step: did you mean train.total_steps"),
     "wrong type": (gin("train.total_steps = 'many'"), "train.total_steps: expected a whole number, received 'many'"),
-    "binding of the other algorithm": (gin("SACv1.reward_scale = 5.0"), "nothing in this run reads SACv1.reward_scale"),
+    "binding of the other algorithm": (
+        gin("train.algorithm = 'sac'\nSACv1.reward_scale = 5.0"),
+        "nothing in this run reads SACv1.reward_scale",
+    ),
     "unknown algorithm": (
         gin("train.algorithm = 'ppo'"),
         "'sac', 'sac_v1', 'crossq' or 'module:Class', received 'ppo'",
