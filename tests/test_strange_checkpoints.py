@@ -387,6 +387,15 @@ def survives(sound, loop, folder, seed):
         raise AssertionError(f"mutation number {seed} ended in {type(error).__name__}: {error}") from error
 
 
+@pytest.mark.parametrize("dtype", [[], "bool", "U3", "M8[s]"])
+def test_bounds_of_actions_that_are_no_numbers(sound, tmp_path, dtype):
+    shutil.copytree(sound, tmp_path / "run")
+    with Facts(tmp_path / "run") as facts:
+        facts["action"]["dtype"] = dtype
+    with pytest.raises(UserError):
+        loaded(tmp_path / "run")
+
+
 @pytest.mark.filterwarnings("ignore:.*encountered in matmul")  # numpy's, of weights of 3e38
 def test_any_change_is_taken_or_refused_in_a_line(sound, loop, tmp_path):
     taken = sum(survives(sound, loop, tmp_path, seed) for seed in range(250))

@@ -300,6 +300,7 @@ def load_policy(path: str | os.PathLike[str], trust: Sequence[str] = ()) -> Call
             bounds = {"low": space.low, "high": space.high, "dtype": space.dtype}
         low, high = (np.array(bounds[name], bounds["dtype"]) for name in ("low", "high"))
         require(low.shape == high.shape == policy.sizes[-1:], "expected as many bounds as actions")
+        require(low.dtype.kind in "fiu", f"expected numbers as bounds of actions, received {low.dtype}")
     return lambda observation: to_bounds(policy.deterministic(_as_observation(observation, policy.sizes[0])), low, high)
 
 
