@@ -1,11 +1,12 @@
-"""What a checkpoint costs with a full replay: python benchmarks/checkpoint_cost.py
+"""What a checkpoint costs with a full replay: python benchmarks/checkpoint_cost.py [CAPACITY]
 
-One million transitions of Reacher's sizes: the first checkpoint writes them all, each later one those that are new
+A million transitions, or CAPACITY, of Reacher's sizes: the first checkpoint writes them all, each later one those that are new
 (10,000 here); then the run is restored. Prints seconds, megabytes on disk and the growth of peak memory.
 """
 
 import resource
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from tfsac.data.replay import Replay
 from tfsac.run import checkpoint
 
-CAPACITY, NEW, SIZES = 1_000_000, 10_000, (10, 2)
+NEW, SIZES = 10_000, (10, 2)
 FACTS = {"settings": {"train": {}, "env": {"id": "Reacher-v5"}}}
 
 
@@ -30,9 +31,9 @@ def timed(what, function):
     return result
 
 
-def main(folder):
+def main(folder, capacity):
     rng = np.random.default_rng(0)
-    replay = Replay(CAPACITY, *SIZES, seed=0)
+    replay = Replay(capacity, *SIZES, seed=0)
     width = 2 * SIZES[0] + SIZES[1] + 2
 
     def insert(count):
@@ -41,26 +42,26 @@ def main(folder):
     def save(step):
         checkpoint.save(folder, step, FACTS | {"replay": replay.get_state()}, {"weights": np.zeros(900_000)}, replay)
 
-    for _ in range(CAPACITY // NEW):
+    for _ in range(capacity // NEW):
         insert(NEW)
     print(f"replay in memory: {replay.nbytes / 1e6:.0f} MB")
-    timed("first checkpoint, 1,000,000 transitions", lambda: save(CAPACITY))
+    timed(f"first checkpoint, {capacity:,} transitions", lambda: save(capacity))
     insert(NEW)
-    timed("next checkpoint, 10,000 new transitions", lambda: save(CAPACITY + NEW))
+    timed("next checkpoint, 10,000 new transitions", lambda: save(capacity + NEW))
     print(f"on disk: {sum(x.stat().st_size for x in Path(folder).rglob('*') if x.is_file()) / 1e6:.0f} MB")
-    fresh = Replay(CAPACITY, *SIZES, seed=0)
+    fresh = Replay(capacity, *SIZES, seed=0)
 
     def restore():
         restored = checkpoint.restore(folder)
         fresh.set_state(restored.facts["replay"], checkpoint.replay_segments(restored))
 
     timed("restore, with every SHA-256 checked", restore)
-    assert np.array_equal(fresh.rows(NEW, CAPACITY + NEW), replay.rows(NEW, CAPACITY + NEW))
+    assert np.array_equal(fresh.rows(NEW, capacity + NEW), replay.rows(NEW, capacity + NEW))
 
 
 if __name__ == "__main__":
     folder = tempfile.mkdtemp()
     try:
-        main(Path(folder))
+        main(Path(folder), int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000)
     finally:
         shutil.rmtree(folder)

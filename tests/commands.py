@@ -14,6 +14,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from envs_for_tests import gate, reached
+
+TESTS = str(Path(__file__).parent)
+
 _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(["tfsac.train", "tfsac.evaluate"])
 
@@ -95,6 +99,29 @@ def wait_until(condition, seconds=600):
 def run(module, *arguments, cwd, **environment):
     """Runs a command to its end."""
     return Command(module, *arguments, cwd=cwd, **environment).wait()
+
+
+def stopped(folder, logdir, params, number, at, where="training"):
+    """Trains with a gate in its environments, sends a signal there, opens the gate; -> how it ended.
+
+    Args:
+        folder: where it runs, and where the gate is.
+        logdir: of the run, in the folder.
+        params: single bindings.
+        number: of the signal; SIGKILL ends it there, any other after the block of steps under way.
+        at, where: as in `envs_for_tests.gate`.
+    """
+    opens = folder / "gate"
+    params = [*params, f"env.wrappers = {[gate(opens, at, where)]!r}"]
+    arguments = [f"--gin_param={param}" for param in params]
+    command = Command("tfsac.train", f"--logdir={logdir}", *arguments, cwd=folder, PYTHONPATH=TESTS)
+    command.wait_until(reached(opens).exists)
+    command.signal(number)
+    if number != signal.SIGKILL:  # it says so at once, in the middle of whatever it does
+        command.wait_until(lambda: "saving; again to end at once" in command.output())
+        assert command.alive()
+    opens.touch()
+    return command.wait()
 
 
 def _become(module, arguments, cwd, files, environment):

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import Command, run
+from commands import TESTS, run, stopped
 from runs import assert_same_state, bindings, flags, rows, run_here, state, tables
 
 from tfsac.errors import UserError
 from tfsac.run import checkpoint, config
 
-TESTS = str(Path(__file__).parent)
 TOY = "own_algorithm:Toy"
 OPTIONS = {"total_steps": 400, "eval_every": 40, "checkpoint_every": 72, "num_envs": 2}
 SETTINGS = [
@@ -59,14 +58,11 @@ def test_its_whole_state_is_saved_and_has_moved(trained):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=str)
 def test_stopped_and_resumed_it_is_the_same_bit_for_bit(trained, tmp_path, number):
-    command = Command("tfsac.train", "--logdir=run", *flags(PARAMS), cwd=tmp_path, PYTHONPATH=TESTS)
-    command.wait_until(lambda: "step 160/400" in command.output())
-    command.signal(number)
-    done = command.wait()
-    resume = ["tfsac.train", "--resume", "--logdir=run", "--trust=own_algorithm"]
+    done = stopped(tmp_path, "run", PARAMS, number, 88)  # of two environments: about the 175th of its steps
+    resume = ["tfsac.train", "--resume", "--logdir=run", "--trust=envs_for_tests,own_algorithm"]
     if number == signal.SIGTERM:
         assert shlex.split(done.out.splitlines()[-1].partition("python -m ")[2]) == resume  # as it said, to the letter
-    assert 72 <= checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] < 400
+    assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == (176 if number == signal.SIGTERM else 144)
     done = run(*resume, cwd=tmp_path, PYTHONPATH=TESTS)
     assert (done.status, done.err) == (0, "")
     assert_same_state(trained[0] / "run", tmp_path / "run")

@@ -12,7 +12,7 @@ from pathlib import Path
 import envs_for_tests  # noqa: F401  registers the environments
 import numpy as np
 import pytest
-from commands import Command, run
+from commands import TESTS, run, stopped
 from runs import assert_same_state, bindings, flags, run_here, state, tables
 
 from tfsac.data.collector import BehaviourPolicy, Collector
@@ -206,16 +206,13 @@ def test_a_run_in_processes_learns_from_the_same_start(whole, tmp_path):
 
 
 def test_an_interrupted_run_in_processes_is_the_run_that_never_was(whole, tmp_path):
-    command = Command("tfsac.train", "--logdir=run", *flags(bindings(**OPTIONS)), cwd=tmp_path)
-    command.wait_until(lambda: checkpoint.steps(tmp_path / "run" / "checkpoints")[-1:] > [0])
-    command.signal(signal.SIGINT)
-    done = command.wait()
+    done = stopped(tmp_path, "run", bindings(**OPTIONS), signal.SIGINT, 50)  # about the 150th of its steps
     assert (done.status, done.err) == (130, "")
     step, resume = re.fullmatch(
         r"interrupted at step (\d+); go on with: python -m (.*)", done.out.splitlines()[-1]
     ).groups()
     assert 0 < int(step) < 400 and checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == int(step)
-    done = run(*shlex.split(resume), cwd=tmp_path)
+    done = run(*shlex.split(resume), cwd=tmp_path, PYTHONPATH=TESTS)
     assert (done.status, done.err) == (0, "")
     assert_same_state(whole, tmp_path / "run")
     assert tables(whole) == tables(tmp_path / "run")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import Command, run
+from commands import Command, run, stopped
 from envs_for_tests import gate, reached
 from runs import assert_same_state, bindings, flags, run_here, state, tables
 
@@ -117,27 +117,13 @@ def test_a_run_that_is_done_is_left_as_it_is(whole, tmp_path):
 # Interrupts and kills of the command, each at a moment that is the same on every machine: the environment waits for it.
 
 
-def stopped(folder, number, at, params, where="training"):
-    """Runs the command with a gate in its environments, sends it a signal there, opens the gate; -> how it ended."""
-    opens = folder / "gate"
-    params = [*params, f"env.wrappers = {[gate(opens, at, where)]!r}"]
-    command = Command("tfsac.train", "--logdir=my run", *flags(params), cwd=folder, PYTHONPATH=TESTS)
-    command.wait_until(reached(opens).exists)
-    command.signal(number)
-    if number != signal.SIGKILL:  # it says so at once, in the middle of whatever it does
-        command.wait_until(lambda: "saving; again to end at once" in command.output())
-        assert command.alive()
-    opens.touch()
-    return command.wait()
-
-
 @pytest.mark.parametrize("number, algorithm", [(signal.SIGTERM, "sac"), (signal.SIGINT, "sac_v1")], ids=str)
 def test_an_interrupt_saves_says_how_to_go_on_and_loses_nothing(tmp_path, whole, number, algorithm):
     options, logdir = OPTIONS, tmp_path / "my run"
     if algorithm == "sac_v1":
         options, whole = OPTIONS | {"env_id": "envs_for_tests:Truncated-v0"}, tmp_path / "whole"
         run_here(whole, bindings(algorithm, **options))
-    done = stopped(tmp_path, number, 78, bindings(algorithm, **options))  # the second environment's is step 156
+    done = stopped(tmp_path, "my run", bindings(algorithm, **options), number, 78)  # the second environment's is step 156
     assert (done.status, done.err) == (128 + number, "")
     last = done.out.splitlines()[-1]
     step, resume = re.fullmatch(r"interrupted at step (\d+); go on with: python -m (.*)", last).groups()
@@ -153,7 +139,7 @@ def test_an_evaluation_that_was_broken_off_leaves_no_rows_and_is_made_again(tmp_
     """Pendulum's evaluations take 200 steps each: the third is of step 48, the 38th and last of step 600."""
     logdir, evaluation = tmp_path / "my run", 38 if last else 3
     step = 600 if last else 48
-    done = stopped(tmp_path, signal.SIGINT, 200 * evaluation - 50, bindings(**OPTIONS), where="evaluation")
+    done = stopped(tmp_path, "my run", bindings(**OPTIONS), signal.SIGINT, 200 * evaluation - 50, "evaluation")
     assert (done.status, done.err) == (130, "")
     assert f"interrupted at step {step}; go on with: " in done.out
     assert steps(logdir)[-1] == step
@@ -168,7 +154,8 @@ def test_an_evaluation_that_was_broken_off_leaves_no_rows_and_is_made_again(tmp_
 
 def test_a_kill_in_the_last_evaluation_costs_nothing_but_that(tmp_path, whole):
     """There is a checkpoint from before it."""
-    assert stopped(tmp_path, signal.SIGKILL, 200 * 38 - 50, bindings(**OPTIONS), where="evaluation").status == -9
+    done = stopped(tmp_path, "my run", bindings(**OPTIONS), signal.SIGKILL, 200 * 38 - 50, "evaluation")
+    assert done.status == -signal.SIGKILL
     assert steps(tmp_path / "my run")[-1] == 600
     done = run("tfsac.train", "--logdir=my run", "--resume", "--trust=envs_for_tests", cwd=tmp_path, PYTHONPATH=TESTS)
     assert (done.status, done.err) == (0, "") and "resumed at step 600" in done.out
