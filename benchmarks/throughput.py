@@ -84,7 +84,7 @@ def parts(gin_file, params):
 
     replay.insert(collector.collect(2_000, act)[0])
     block, updates = options.steps_per_call, options.steps_per_call * options.updates_per_step
-    agent.update(replay.sample(updates, options.batch_size))
+    agent.update_and_deploy(replay.sample(updates, options.batch_size))
     rate, rows = gemm_rate(max(threads)), []
     for _ in range(WINDOWS):
         seconds = dict.fromkeys(["acting", "environment", "replay", "update"], 0.0)
@@ -95,12 +95,10 @@ def parts(gin_file, params):
             replay.insert(transitions)
             batches = replay.sample(updates, options.batch_size)
             marks.append(time.perf_counter())
-            agent.update(batches)
+            policy.policy = agent.update_and_deploy(batches)[1]
             marks.append(time.perf_counter())
-            policy.policy = agent.deployed_policy()
-            marks.append(time.perf_counter())
-            collect, gather, update, copy = np.diff(marks)
-            seconds["acting"] += acting[0] + copy
+            collect, gather, update = np.diff(marks)
+            seconds["acting"] += acting[0]
             seconds["environment"] += collect - acting[0]
             seconds["replay"] += gather
             seconds["update"] += update
