@@ -1,7 +1,7 @@
 """What a checkpoint costs with a full replay: python benchmarks/checkpoint_cost.py [CAPACITY]
 
-A million transitions, or CAPACITY, of Reacher's sizes: the first checkpoint writes them all, each later one those that are new
-(10,000 here); then the run is restored. Prints seconds, megabytes on disk and the growth of peak memory.
+A million transitions, or CAPACITY, of Reacher's sizes: the first checkpoint writes them all, each later one those that
+are new (10,000 here); then the run is restored. Prints seconds, megabytes on disk and the growth of peak memory.
 """
 
 import resource

@@ -59,7 +59,7 @@ def test_its_whole_state_is_saved_and_has_moved(trained):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=str)
 def test_stopped_and_resumed_it_is_the_same_bit_for_bit(trained, tmp_path, number):
     done = stopped(tmp_path, "run", PARAMS, number, 88)  # of two environments: about the 175th of its steps
-    resume = ["tfsac.train", "--resume", "--logdir=run", "--trust=envs_for_tests,own_algorithm"]
+    resume = ["tfsac.train", "--resume", "--logdir=run", "--trust=envs_for_tests", "--trust=own_algorithm"]
     if number == signal.SIGTERM:
         assert shlex.split(done.out.splitlines()[-1].partition("python -m ")[2]) == resume  # as it said, to the letter
     assert checkpoint.steps(tmp_path / "run" / "checkpoints")[-1] == (176 if number == signal.SIGTERM else 144)

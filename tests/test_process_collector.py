@@ -13,7 +13,7 @@ import envs_for_tests  # noqa: F401  registers the environments
 import numpy as np
 import pytest
 from commands import TESTS, run, stopped
-from runs import assert_same_state, bindings, flags, run_here, state, tables
+from runs import assert_same_state, bindings, run_here, state, tables
 
 from tfsac.data.collector import BehaviourPolicy, Collector
 from tfsac.data.envs import EnvSettings

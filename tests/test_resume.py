@@ -123,7 +123,8 @@ def test_an_interrupt_saves_says_how_to_go_on_and_loses_nothing(tmp_path, whole,
     if algorithm == "sac_v1":
         options, whole = OPTIONS | {"env_id": "envs_for_tests:Truncated-v0"}, tmp_path / "whole"
         run_here(whole, bindings(algorithm, **options))
-    done = stopped(tmp_path, "my run", bindings(algorithm, **options), number, 78)  # the second environment's is step 156
+    # The second environment's 78th step is step 156.
+    done = stopped(tmp_path, "my run", bindings(algorithm, **options), number, 78)
     assert (done.status, done.err) == (128 + number, "")
     last = done.out.splitlines()[-1]
     step, resume = re.fullmatch(r"interrupted at step (\d+); go on with: python -m (.*)", last).groups()

@@ -6,7 +6,8 @@ import signal
 
 import numpy as np
 import pytest
-from commands import Command, run
+from commands import TESTS, Command, run
+from envs_for_tests import reached
 from rich.console import Console
 from runs import bindings, flags, rows
 
@@ -269,28 +270,27 @@ def test_a_failing_run_fails_its_trial_and_costs_no_other(tmp_path, trainings):
 
 
 def test_a_search_that_is_interrupted_goes_on_and_ends_with_its_results(tmp_path, ray_address):
-    """Interrupted in trials that would take for ever, and asked for a little more than they had come to."""
-    out = tmp_path / "out"
-    folders = [out / f"trial{number}" / "seed0" for number in range(2)]
-    options = {"eval_every": 10**9, "checkpoint_every": 10**9}  # what is saved, the interrupt saves
-    arguments = ["--out=out", f"--ray_address={ray_address}", "--trials=2", f"--search={TAU}"]
-    endless = flags(bindings(total_steps=10**9, **options))
-    command = Command("tfsac.sweep", *arguments, *endless, cwd=tmp_path)
-    command.wait_until(lambda: len(rows(folders[0] / "episodes.csv")) > 0)
+    """Interrupted in the middle of a trial, which waits for it."""
+    opens, out = tmp_path / "gate", tmp_path / "out"
+    holds = "envs_for_tests:HoldsUntilInterrupted", {"path": str(opens), "at": 300}
+    options = bindings(total_steps=1_000, eval_every=500, checkpoint_every=10_000, env_wrappers=[holds])
+    arguments = ["--out=out", f"--ray_address={ray_address}", "--trials=2", f"--search={TAU}", *flags(options)]
+    command = Command("tfsac.sweep", *arguments, cwd=tmp_path, PYTHONPATH=TESTS)
+    command.wait_until(reached(opens).exists)
     command.signal(signal.SIGINT)
     done = command.wait()
     assert done.status == 130 and "the same command with --out=out goes on" in done.err, done.err
-    stopped = max(step for folder in folders for step in checkpoint.steps(folder / "checkpoints"))
-    assert 0 < stopped < 10**9
-    begun = rows(folders[0] / "episodes.csv")
-    tau = config.read([folders[0] / "config.gin"], [])["SAC.tau"]
-    total = stopped + 250
-    done = run("tfsac.sweep", *arguments, *flags(bindings(total_steps=total, **options)), cwd=tmp_path)
+    folders = [out / f"trial{number}" / "seed0" for number in range(2)]
+    waited = max(folders, key=lambda folder: checkpoint.steps(folder / "checkpoints"))
+    assert checkpoint.steps(waited / "checkpoints") == [0, 304]  # saved after its block
+    before = {x: config.read([x / "config.gin"], [])["SAC.tau"] for x in folders if (x / "config.gin").exists()}
+    done = run("tfsac.sweep", *arguments, cwd=tmp_path, PYTHONPATH=TESTS)
     assert done.status == 0, done.err
-    assert rows(folders[0] / "episodes.csv")[: len(begun)] == begun and len(begun) > 0
+    assert checkpoint.steps(waited / "checkpoints") == [304, 1_000]  # it did not begin anew
     table = rows(out / "sweep.csv")
-    assert [(row["trial"], row["state"], row["step"]) for row in table] == [(x, "done", str(total)) for x in "01"]
-    assert table[0]["configuration"] == f"SAC.tau={tau}"
+    assert [(row["trial"], row["state"], row["step"]) for row in table] == [(x, "done", "1000") for x in "01"]
+    for folder, tau in before.items():
+        assert table[folders.index(folder)]["configuration"] == f"SAC.tau={tau}"
     assert "importances.png" in done.out
     assert all((out / name).read_bytes()[:4] == b"\x89PNG" for name in ("returns.png", "importances.png"))
     best = max(table, key=lambda row: float(row["return_mean"]))
