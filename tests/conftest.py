@@ -14,6 +14,15 @@ settings.register_profile("default suite", max_examples=300, derandomize=True, d
 settings.load_profile("default suite")
 
 
+# Each file is one worker's (--dist loadfile). The long ones go first, or one of them is alone at the end.
+LONG = ["resume", "train", "sweep", "export", "tflite", "remote_collectors", "own_algorithm", "search", "demo_page"]
+
+
+def pytest_collection_modifyitems(items):
+    order = {f"test_{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def ray_address():
     """One Ray of two cores for all commands that can share it: each would take seconds to start its own."""
