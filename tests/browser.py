@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 NAMES = ("chromium-headless-shell", "chromium", "google-chrome", "chrome")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu-sandbox", "--remote-debugging-pipe", "--enable-unsafe-swiftshader",
@@ -129,3 +131,13 @@ class Browser:
         if path:
             Path(path).write_bytes(content)
         return content
+
+
+def actions_in_page(browser, file, observations):
+    """Actions [N, A] that an open demo.html's reader gives for the bytes of a .tflite file and observations [N, O]."""
+    return np.array(
+        browser.js(f"""(() => {{
+            const policy = new Policy(fromBase64({base64.b64encode(file).decode()!r}));
+            return {observations.tolist()}.map((x) => Array.from(policy.run(x)));
+        }})()""")
+    )

@@ -1,5 +1,6 @@
 """What Python puts into a demo.html: the explanation of an observation, refusals, MuJoCo's files, the gallery."""
 
+import base64
 import gzip
 import json
 import subprocess
@@ -11,13 +12,17 @@ import numpy as np
 import pytest
 import tiny_tflite
 
-from tfsac.data.envs import make_env, wrap
+from tfsac.data.envs import EnvSettings, make_env, wrap
+from tfsac.data.imperfections.sensors import SensorNoise
+from tfsac.deploy import artefact, facts
 from tfsac.deploy.demo import episodes, gallery, mujoco_task, mujoco_wasm, page, pendulum_task
+from tfsac.deploy.demo.channel import Channel
 from tfsac.deploy.demo.explain import Term, explain, observe
 from tfsac.deploy.show import CLIP, PAGE, show
 from tfsac.errors import RunError, UserError
 
 PENDULUM = "export/policies/pendulum/policy.tflite"
+FURUTA = "export/policies/furuta/policy.tflite"
 
 
 def zero(env):
@@ -119,6 +124,56 @@ def test_a_pendulum_that_is_more_than_its_equations_is_refused(wrapper):
         pendulum_task.describe(zero(env), env)
 
 
+def arrays(packed):
+    """What `pack` has packed."""
+    (kind,) = packed.keys() - {"shape"}
+    return np.frombuffer(base64.b64decode(packed[kind]), kind).reshape(packed["shape"])
+
+
+def test_the_rotary_pendulum_is_explained_with_all_that_lies_between():
+    act, said = artefact.load(FURUTA)
+    env = facts.environment(said, FURUTA).make(unit_actions=False)
+    task = mujoco_task.describe(act, env, said["observation"]["names"])
+    terms = [Term(**term) for term in task["mujoco"]["observation"]]
+    assert terms == [Term("qpos", 0, 1, "counts"), Term("qpos", 1, 1, "counts from upright")]
+    assert task["channel"] == {  # gin/furuta.gin
+        "noise": [np.float32(0.7)] * 2, "rounding": [1.0, 1.0], "observations": 3, "actions": 2,
+        "drawn": [
+            "arm_damping", "dead_zone", "motor_resistance", "pendulum_damping", "pendulum_length", "pendulum_mass",
+        ],
+    }  # fmt: skip
+    assert {start["delay"] for start in task["starts"]} == {1}
+    assert len({start["dead_zone"] for start in task["starts"]}) == 10
+    # The noise that is written down is the noise that was drawn: with it the true angles become what was shown.
+    found = task["episodes"]
+    angles, shown, drawn = arrays(found["states"]["qpos"]), arrays(found["observations"]), arrays(found["normals"])
+    turned = np.round(angles * 2048 / (2 * np.pi))
+    counts = np.stack([turned[:, 0], turned[:, 1] % 2048 - 1024], axis=1).astype(np.float32)
+    np.testing.assert_array_equal(shown[:, :2], np.round(counts + np.float32(0.7) * drawn))
+    assert sum(found["lengths"]) == len(shown) == 2000
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"action_drop": 0.1}, "does not know what HoldLast does"),
+        ({"action_slew": 0.5}, "does not know what SlewLimit does"),
+        ({"observation_delay": 1}, "does not know what ObservationDelay does"),
+        ({"randomize": {"m": (0.8, 1.2), "l": 1.1}}, "env.randomize draws its l, m"),
+    ],
+)
+def test_what_the_page_cannot_do_between_policy_and_machine_is_refused_by_name(settings, message):
+    env = EnvSettings("Pendulum-v1", **settings).make(unit_actions=False)
+    with pytest.raises(UserError, match=message):
+        pendulum_task.describe(zero(env), env)
+
+
+def test_layers_in_another_order_are_refused():
+    env = SensorNoise(EnvSettings("Pendulum-v1", action_delay=1).make(unit_actions=False), 0.1)
+    with pytest.raises(UserError, match="does not know what History does, where it stands"):
+        Channel(env)
+
+
 def test_a_pendulum_of_other_constants_has_them():
     env = wrap(gymnasium.make("Pendulum-v1", g=3.7), unit_actions=False)
     assert pendulum_task.describe(zero(env), env)["pendulum"]["g"] == 3.7
@@ -193,8 +248,9 @@ def test_episodes_are_compared_whole_only_where_rounding_does_not_grow():
 
         return Line()
 
-    assert episodes.golden(lambda x: np.zeros(1, np.float32), linear(0.9))[1]
-    assert not episodes.golden(lambda x: np.zeros(1, np.float32), linear(1.5))[1]
+    for gain, steady in ((0.9, True), (1.5, False)):
+        env = linear(gain)
+        assert episodes.golden(lambda x: np.zeros(1, np.float32), env, lambda env=env: {"x": env.x})[1] is steady
 
 
 def test_the_page_that_is_in_git_is_what_the_code_writes():
@@ -211,8 +267,7 @@ def test_the_page_that_is_in_git_is_what_the_code_writes():
 
 
 def test_json_in_a_page_cannot_end_its_element():
-    task = page.describe(PENDULUM, make_env("Pendulum-v1", unit_actions=False))
-    text = page.render(b"", task | {"environment": "</script><script>alert(1)</script>"})
+    text = page.render(b"", {"kind": "pendulum", "environment": "</script><script>alert(1)</script>"})
     assert "alert(1)</script>" not in text.replace("\\u003c", "<").split("<title>")[0]
     assert text.count("</script>") == 3  # task, policy and the page's own
 
@@ -264,18 +319,21 @@ def test_a_package_of_other_content_is_not_kept(cache, monkeypatch, tmp_path):
 
 
 def test_the_gallery_shows_every_policy_and_says_what_is_missing(tmp_path):
-    """As a command, on a machine without npm and without MuJoCo's files: Pendulum has a page, Reacher a reason."""
-    policies = Path("export/policies").resolve()
+    """As a command, on a machine without npm and without MuJoCo's files: Pendulum has a page, Furuta a reason."""
+    policies = tmp_path / "policies"
+    policies.mkdir()
+    for name in ("pendulum", "furuta"):
+        (policies / name).symlink_to(Path("export/policies").resolve() / name)
     alone = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": str(tmp_path)}
     done = commands.run("tfsac.demos", f"--policies={policies}", "--out=out", cwd=tmp_path, **alone)
     assert done.status == 0, done.err
     assert "pages of MuJoCo tasks are left out: npm is not here" in done.out
-    assert "reacher: no demo.html: MuJoCo's WebAssembly is not here" in done.out
+    assert "furuta: no demo.html: MuJoCo's WebAssembly is not here" in done.out
     index = (tmp_path / "out" / "index.html").read_text()
-    assert 'href="pendulum/demo.html"' in index and 'href="reacher/demo.html"' not in index
+    assert 'href="pendulum/demo.html"' in index and 'href="furuta/demo.html"' not in index
     assert "-138.65" in index and "no demo.html: MuJoCo" in index
     assert (tmp_path / "out" / "pendulum" / "clip.webp").stat().st_size > 10_000
-    for name in ("pendulum", "reacher"):
+    for name in ("pendulum", "furuta"):
         assert (tmp_path / "out" / name / "report.md").is_file()
 
 

@@ -1,30 +1,33 @@
 """demo.html in a real browser: held to Gymnasium and LiteRT here, not to the numbers that the page carries."""
 
-import base64
 import hashlib
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny_tflite
-from browser import Browser, executable
+from browser import Browser, actions_in_page, executable
 from PIL import Image
-from random_policy import deployable, random_policy
 
-from tfsac.data.envs import make_env
-from tfsac.deploy import artefact
+from tfsac.data.envs import EnvSettings, make_env
+from tfsac.data.imperfections.sensors import SensorNoise
+from tfsac.deploy import artefact, facts
 from tfsac.deploy.demo import mujoco_wasm, page
-from tfsac.deploy.formats.tflite import TFLite
 from tfsac.errors import UserError
 
 if executable() is None:
     pytest.skip("no Chromium here: tests/install_browser.sh installs one", allow_module_level=True)
 
-RELEASED = {"pendulum": "Pendulum-v1", "reacher": "Reacher-v5"}
-
+RELEASED = ("pendulum", "reacher", "furuta")
+# All that a page can do between policy and machine; noise in the units of cos, sin and rad/s.
+DISTURBED = EnvSettings(
+    "Pendulum-v1", action_delay=(0, 3), observation_noise=(0.01, 0.01, 0.1), observation_bits=(8, (1.0, 1.0, 8.0)),
+    observation_history=2,
+)  # fmt: skip
 
 STARTS = 10
 OBSERVATIONS = np.random.default_rng(0).normal(0, 3, [20, 3])
@@ -39,17 +42,17 @@ def browser():
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Writes pages, each once: pages(name) -> path. Names are those of released policies, or an environment's id."""
+    """Writes pages, each once, a .tflite beside each: pages(name) -> path. Names are those of `environment`."""
     folder, written = tmp_path_factory.mktemp("pages"), {}
 
     def write(name):
         if name not in written:
-            env = make_env(RELEASED.get(name, name), unit_actions=False)
-            file = f"export/policies/{name}/policy.tflite"
-            if name not in RELEASED:
-                file = folder / f"{name}.tflite"
+            env, file = environment(name), folder / f"{name}.tflite"
+            if name in RELEASED:
+                shutil.copy(f"export/policies/{name}/policy.tflite", file)
+            else:
                 file.write_bytes(tiny_tflite.random_policy(name, env.observation_space.shape[0], env.action_space.high))
-            if name != "pendulum":
+            if name not in ("pendulum", "disturbed"):
                 try:
                     mujoco_wasm.read()
                 except UserError as reason:
@@ -59,6 +62,19 @@ def pages(tmp_path_factory):
         return written[name]
 
     return write
+
+
+def environment(name):
+    """The environment of a released policy, `DISTURBED`, or the one of that id."""
+    if name in RELEASED:
+        file = f"export/policies/{name}/policy.tflite"
+        return facts.environment(artefact.load(file)[1], file).make(unit_actions=False)
+    return (DISTURBED if name == "disturbed" else EnvSettings(name)).make(unit_actions=False)
+
+
+def task_of(path):
+    """What a page knows beside its policy."""
+    return json.loads(re.search(r'id="task">([^<]*)', path.read_text(encoding="utf-8"))[1])
 
 
 @pytest.fixture
@@ -105,12 +121,16 @@ def test_what_the_page_says_of_its_agreement_is_so(opened):
     assert shown.startswith("agrees with Python: observations within")
 
 
-@pytest.mark.parametrize("fault", ["world.constants.g = 10.0001", "task.starts[3].state[0] += 1e-3"])
-def test_a_page_that_differs_says_so(fault, opened):
+@pytest.mark.parametrize("place", ["world.constants.g", "task.starts[3].state[0]"])
+def test_a_page_that_differs_says_so(place, opened):
     browser = opened("pendulum")
-    found = browser.js(f"(() => {{ demo.{fault}; return compare(demo.world, demo.policy, demo.task); }})()")
-    browser.opened = None  # it is another page now
-    assert not found["agrees"]
+    agrees = f"""((earlier) => {{
+        demo.{place} += 1e-3;
+        const {{ agrees }} = compare(demo.world, demo.policy, demo.task);
+        demo.{place} = earlier;
+        return agrees;
+    }})(demo.{place})"""
+    assert browser.js(agrees) is False
 
 
 def pixels(browser):
@@ -221,19 +241,7 @@ def test_returns_are_listed_and_disturbed_ones_marked(opened):
     assert browser.js("demo.run.steps") == 1  # the next episode has begun
 
 
-def test_the_reward_is_not_made_up_where_there_is_no_formula(browser, tmp_path):
-    file = Path("export/policies/pendulum/policy.tflite")
-    task = page.describe(file, make_env("Pendulum-v1", unit_actions=False)) | {"reward": None}
-    path = tmp_path / "page.html"
-    path.write_text(page.render(file.read_bytes(), task), encoding="utf-8")
-    assert browser.open(path) == "ready"
-    assert browser.js("demo.agreement.total") is None
-    browser.js("(() => { for (let i = 0; i < 201; i++) demo.page.step(); })()")
-    assert "not computed" in browser.js("$('return-file').textContent")
-    assert browser.js("$('return-now').hidden && !$('history').children.length")
-
-
-@pytest.mark.parametrize(("name", "megabytes"), [("pendulum", 0.6), ("reacher", 4.5)])
+@pytest.mark.parametrize(("name", "megabytes"), [("pendulum", 0.6), ("reacher", 4.5), ("furuta", 4.5)])
 def test_the_file_is_as_small_as_promised(name, megabytes, pages):
     assert pages(name).stat().st_size <= megabytes * 1e6
 
@@ -250,26 +258,6 @@ def test_nothing_sticks_out_and_all_has_a_name(width, height, opened):
     assert browser.js("Math.min(...Array.from(document.querySelectorAll('button'), (x) => x.offsetHeight))") >= 40
 
 
-def damaged(path, page, pattern, change):
-    """Writes a copy of a page in which one match of the pattern is what `change` makes of it."""
-    text = page.read_text(encoding="utf-8")
-    found, count = re.subn(pattern, change, text, count=1)
-    assert count == 1 and found != text
-    path.write_text(found, encoding="utf-8")
-    return path
-
-
-def test_a_damaged_file_is_an_error_on_the_page(pages, browser, tmp_path):
-    flipped = damaged(
-        tmp_path / "flipped.html", pages("pendulum"), r'(id="policy">.{1000})(.)', lambda m: m[1] + "AB"[m[2] == "A"]
-    )
-    assert browser.open(flipped) == "error"
-    assert "SHA-256" in browser.js("document.getElementById('error').innerText")
-    cut = damaged(tmp_path / "cut.html", pages("pendulum"), r'(id="policy">.{1000})[^<]*', lambda m: m[1] + "!")
-    assert browser.open(cut) == "error"
-    assert "no base64" in browser.js("document.getElementById('error').innerText")
-
-
 @pytest.mark.parametrize("kept", [4, 100, 5000, 250_000])
 def test_a_file_that_is_cut_off_is_damaged(kept, opened):
     browser = opened("pendulum")
@@ -282,42 +270,6 @@ def test_a_file_that_is_cut_off_is_damaged(kept, opened):
         }}
     }})()""")
     assert message[0] == "PageError" and "damaged" in message[1]
-
-
-def test_an_unknown_operator_is_an_error_on_the_page(opened, browser, pages, tmp_path):
-    graph = tiny_tflite.Graph(3)
-    x = graph.operator("SIN", graph.dense(graph.input, np.ones([3, 1]), np.zeros(1)))
-    facts = tiny_tflite.facts("Pendulum-v1", 3, 1)
-    task = page.describe("export/policies/pendulum/policy.tflite", make_env("Pendulum-v1", unit_actions=False))
-    file = graph.file(x, facts)
-    task["sha256"] = hashlib.sha256(file).hexdigest()
-    path = tmp_path / "page.html"
-    path.write_text(page.render(file, task), encoding="utf-8")
-    assert browser.open(path) == "error"
-    assert "operator number 66" in browser.js("document.getElementById('error').innerText")
-    assert not browser.js("$('error').hidden")
-
-
-def in_page(browser, file, observations):
-    """Actions that the page's reader gives for a file's bytes."""
-    return np.array(
-        browser.js(f"""(() => {{
-            const policy = new Policy(fromBase64({base64.b64encode(file).decode()!r}));
-            return {observations.tolist()}.map((x) => Array.from(policy.run(x)));
-        }})()""")
-    )
-
-
-def test_a_file_of_today_s_exporter_is_read(opened, tmp_path):
-    """The released files were written by an earlier one. Its guard is in the file, so NaN and 1e9 are answered, too."""
-    policy = random_policy([3, 32, 32, 2], 0)
-    prepared = deployable(policy, [-2.0, -0.5], [2.0, 1.5], OBSERVATIONS)
-    TFLite("float32").write(tmp_path / "policy.tflite", prepared)
-    file = (tmp_path / "policy.tflite").read_bytes()
-    rows = np.vstack([OBSERVATIONS, [[1e9, -1e9, 0]]])
-    np.testing.assert_allclose(
-        in_page(opened("pendulum"), file, rows), tiny_tflite.litert(file, rows), rtol=0, atol=2e-6
-    )
 
 
 UNARY = ["LOGISTIC", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "ABS"]
@@ -338,7 +290,10 @@ def test_an_operator_of_one_input_is_litert_s(name, opened):
     graph = tiny_tflite.Graph(3)
     file = graph.file(graph.operator(name, graph.input), tiny_tflite.facts("None-v0", 3, 3))
     np.testing.assert_allclose(
-        in_page(opened("pendulum"), file, OBSERVATIONS), tiny_tflite.litert(file, OBSERVATIONS), rtol=2e-6, atol=2e-7
+        actions_in_page(opened("pendulum"), file, OBSERVATIONS),
+        tiny_tflite.litert(file, OBSERVATIONS),
+        rtol=2e-6,
+        atol=2e-7,
     )
 
 
@@ -351,7 +306,8 @@ def test_an_operator_of_two_inputs_is_litert_s(name, shape, opened):
         graph.operator(name, graph.input, constant, options=BINARY[name]), tiny_tflite.facts("None-v0", 3, 3)
     )
     np.testing.assert_array_equal(
-        in_page(opened("pendulum"), file, OBSERVATIONS).astype(np.float32), tiny_tflite.litert(file, OBSERVATIONS)
+        actions_in_page(opened("pendulum"), file, OBSERVATIONS).astype(np.float32),
+        tiny_tflite.litert(file, OBSERVATIONS),
     )
 
 
@@ -365,7 +321,7 @@ def test_a_comparison_chooses_as_litert_s(name, opened):
     file = graph.file(output, tiny_tflite.facts("None-v0", 3, 3))
     observations = np.vstack([OBSERVATIONS, [[0.5, -1.0, 2.0], [np.nan, -1.0, 3.0]]])
     rows = tiny_tflite.litert(file, observations[:-1])
-    np.testing.assert_array_equal(in_page(opened("pendulum"), file, observations[:-1]).astype(np.float32), rows)
+    np.testing.assert_array_equal(actions_in_page(opened("pendulum"), file, observations[:-1]).astype(np.float32), rows)
 
 
 @pytest.mark.parametrize("activation", [0, 1, 2, 3])
@@ -374,13 +330,34 @@ def test_a_layer_with_its_activation_is_litert_s(activation, opened):
     x = graph.dense(graph.input, rng.normal(size=[3, 40]), rng.normal(size=40), activation)
     file = graph.file(graph.dense(x, rng.normal(size=[40, 2]), rng.normal(size=2)), tiny_tflite.facts("None-v0", 3, 2))
     np.testing.assert_allclose(
-        in_page(opened("pendulum"), file, OBSERVATIONS), tiny_tflite.litert(file, OBSERVATIONS), rtol=1e-5, atol=1e-5
+        actions_in_page(opened("pendulum"), file, OBSERVATIONS),
+        tiny_tflite.litert(file, OBSERVATIONS),
+        rtol=1e-5,
+        atol=1e-5,
     )
+
+
+def test_falls_are_counted_as_the_page_says(opened):
+    """Within 12 degrees for a second, which is 50 steps, then below the horizontal."""
+    browser = opened("pendulum")
+
+    def held(*angles):
+        return browser.js(f"""(() => {{
+            const held = new Held(GOALS.furuta, 0.02);
+            {list(angles)}.forEach((angle) => held.see(angle));
+            return [held.seconds, held.falls];
+        }})()""")
+
+    assert held(*[12.0] * 49, 91.0) == [pytest.approx(0.98), 0]  # it swung through, slowly
+    assert held(*[12.0] * 50, 90.0) == [pytest.approx(1.0), 0]
+    assert held(*[12.0] * 50, 90.0, 91.0, 92.0) == [pytest.approx(1.0), 1]
+    assert held(*[3.0] * 60, 91.0, *[3.0] * 30, 20.0, *[3.0] * 30, 91.0) == [pytest.approx(2.4), 1]
+    assert held(*[3.0] * 60, 91.0, *[3.0] * 60, 91.0) == [pytest.approx(2.4), 2]
 
 
 @pytest.mark.parametrize(("name", "observation_error"), [("pendulum", 2e-5), ("reacher", 1e-6)])
 def test_whole_episodes_are_those_of_gymnasium_and_litert(name, observation_error, opened):
-    browser, env = opened(name), make_env(RELEASED[name], unit_actions=False)
+    browser, env = opened(name), environment(name)
     act, _ = artefact.load(f"export/policies/{name}/policy.tflite")
     for start in range(STARTS):
         observations, actions, rewards = closed_loop(browser, start)
@@ -427,6 +404,18 @@ def test_a_target_that_is_dragged_lies_under_the_pointer_and_the_arm_follows(ope
     assert browser.js("demo.run.disturbed")
 
 
+def test_an_episode_goes_on_while_a_hand_holds(opened):
+    browser = opened("reacher")
+    x, y = on_screen(browser, TARGET)
+    browser.mouse("Pressed", x, y)
+    browser.js("(() => { for (let i = 0; i < 60; i++) demo.page.step(); })()")  # an episode has 50
+    browser.mouse("Moved", x + 10, y)
+    assert browser.js("[demo.run.steps, demo.run.returns.length]") == [60, 1]
+    browser.mouse("Released", x + 10, y)
+    browser.js("demo.page.step()")
+    assert browser.js("[demo.run.steps, document.body.dataset.state]") == [1, "ready"]
+
+
 def test_a_target_outside_the_training_range_is_warned_of(opened):
     browser = opened("reacher")
     browser.js(
@@ -455,6 +444,98 @@ def test_the_page_loads_nothing_and_says_nothing_to_the_console(opened):
     for forbidden in ("fetch('https://example.org')", "fetch('data:,x')", "import('data:text/javascript,')"):
         with pytest.raises(RuntimeError, match="Failed to fetch|Refused|violates"):
             browser.js(forbidden)
+
+
+def noted_noise(env):
+    """Notes the sensors' noise of an environment as it is drawn: rows of standard normal numbers."""
+    while not isinstance(env, SensorNoise):
+        env = env.env
+    rows, disturb = [], env.shown
+
+    def shown(observation):
+        disturbed = disturb(observation)
+        rows.append(((disturbed.astype(float) - observation) / env.deviation).tolist())
+        return disturbed
+
+    env.shown = shown
+    return rows
+
+
+def state_of(env):
+    """The machine's state by the page's names."""
+    bare = env.unwrapped
+    if bare.spec.id == "Pendulum-v1":
+        return {"state": [float(x) for x in bare.state]}
+    return {name: getattr(bare._data, name).tolist() for name in ("qpos", "qvel", "act", "qacc_warmstart")}
+
+
+@pytest.mark.parametrize(("name", "starts", "angle", "upright"), [("disturbed", 4, 0, 0.0), ("furuta", 3, 1, np.pi)])
+def test_delay_noise_rounding_and_memory_are_python_s(name, starts, angle, upright, opened, pages):
+    """In whole episodes whose steps begin in Python's states: where sensors round, small differences grow unseen."""
+    browser, env = opened(name), environment(name)
+    act, _ = artefact.load(pages(name).with_suffix(".tflite"))
+    noise, sensors = noted_noise(env), 6  # numbers that sensors gave; the rest are commands
+    for start in range(starts):
+        noise.clear()
+        observation, _ = env.reset(seed=start)
+        before, expected, over = [], [], False
+        while not over:
+            shown, action = observation, act(observation)
+            before.append(state_of(env))
+            observation, reward, _, over, _ = env.step(action)
+            expected.append((shown, action, reward, np.array(env.unwrapped.state)))
+        found = browser.js(f"""((before, noise) => {{
+            const {{ world, policy, task, run }} = demo, channel = new Channel(task, policy);
+            const held = new Held(run.goal, task.control_period);
+            world.start({start});
+            channel.start({start});
+            const rows = before.map((state, step) => {{
+                world.setState(state);
+                const normals = [...noise[step]];
+                const observation = channel.sense(world.observe(), () => normals.shift());
+                const action = policy.run(observation), reward = world.step(channel.act(action));
+                held.see(world.away());
+                const {{ theta, speed, data }} = world;
+                return [observation, [...action], reward, data ? [...data.qpos, ...data.qvel] : [theta, speed]];
+            }});
+            return {{ rows, seconds: held.seconds, falls: held.falls }};
+        }})({json.dumps(before)}, {json.dumps(noise)})""")
+        for (shown, action, reward, after), row in zip(expected, found["rows"], strict=True):
+            np.testing.assert_array_equal(np.float32(row[0][:sensors]), shown[:sensors])
+            np.testing.assert_allclose(row[0][sensors:], shown[sensors:], rtol=0, atol=2e-4)
+            np.testing.assert_allclose(row[1], action, rtol=0, atol=2e-4)
+            assert row[2] == pytest.approx(reward, abs=1e-5)
+            np.testing.assert_allclose(row[3], after, rtol=1e-4, atol=1e-4)
+        total = sum(reward for _, _, reward, _ in expected)
+        assert sum(row[2] for row in found["rows"]) == pytest.approx(total, abs=1e-5)
+        tilts = [np.degrees(np.arccos(np.cos(after[angle] - upright))) for *_, after in expected]
+        assert found["seconds"] == pytest.approx(sum(np.array(tilts) <= 12) * env.unwrapped.dt)
+
+
+ROD = "demo.view.pixel(Array.from(demo.world.data.geom_xpos.slice(-3)))"
+
+
+def test_the_rotary_pendulum_swings_up_and_its_rod_is_pulled(opened):
+    browser = opened("furuta")
+    # From a start that hangs; the noise is the page's own, of a generator that repeats.
+    browser.js("""(() => {
+        let state = 1;
+        Math.random = () => (state = (48271 * state) % 2147483647) / 2147483647;
+        demo.page.restart(demo.task.starts.findIndex((start) => Math.abs(start.qpos[1]) < 0.2));
+        while (!demo.run.over) demo.page.step();
+    })()""")
+    assert browser.js("demo.world.away()") <= 12
+    assert browser.js("demo.run.held.seconds") >= 1
+    assert browser.js("$('held').textContent").startswith("upright within 12°: ")
+    browser.js("demo.page.restart(), demo.run.policy = { run: () => Float32Array.of(0) }")  # so the hand alone moves it
+    x, y = on_screen(browser, ROD)
+    browser.mouse("Pressed", x, y)
+    browser.mouse("Moved", x + 80, y)
+    browser.js("(() => { for (let i = 0; i < 20; i++) demo.page.step(); })()")
+    assert on_screen(browser, ROD)[0] > x + 20
+    browser.mouse("Released", x + 80, y)
+    browser.js("demo.run.policy = demo.policy")
+    assert browser.js("demo.world.data.xfrc_applied.every((x) => x === 0)")
 
 
 def test_one_step_from_states_in_contact_is_mujocos_in_python(opened):
@@ -501,3 +582,53 @@ def test_a_limb_is_pulled_and_let_go(opened):
     assert browser.js("demo.world.data.qpos[1]") > height + 0.1
     browser.mouse("Released", x, y - 100)
     assert browser.js("demo.world.data.xfrc_applied.every((x) => x === 0)")
+
+
+# Each of these opens a page of its own, so they come last.
+
+
+def test_the_reward_is_not_made_up_where_there_is_no_formula(browser, pages, tmp_path):
+    file = Path("export/policies/pendulum/policy.tflite")
+    task = task_of(pages("pendulum")) | {"reward": None}
+    path = tmp_path / "page.html"
+    path.write_text(page.render(file.read_bytes(), task), encoding="utf-8")
+    assert browser.open(path) == "ready"
+    assert browser.js("demo.agreement.total") is None
+    browser.js("(() => { for (let i = 0; i < 201; i++) demo.page.step(); })()")
+    assert "not computed" in browser.js("$('return-file').textContent")
+    assert browser.js("$('return-now').hidden && !$('history').children.length && !$('held').textContent")
+    assert "Falls are not counted" in browser.js("$('goal').textContent")
+
+
+def damaged(path, page, pattern, change):
+    """Writes a copy of a page in which one match of the pattern is what `change` makes of it."""
+    text = page.read_text(encoding="utf-8")
+    found, count = re.subn(pattern, change, text, count=1)
+    assert count == 1 and found != text
+    path.write_text(found, encoding="utf-8")
+    return path
+
+
+def test_a_damaged_file_is_an_error_on_the_page(pages, browser, tmp_path):
+    flipped = damaged(
+        tmp_path / "flipped.html", pages("pendulum"), r'(id="policy">.{1000})(.)', lambda m: m[1] + "AB"[m[2] == "A"]
+    )
+    assert browser.open(flipped) == "error"
+    assert "SHA-256" in browser.js("document.getElementById('error').innerText")
+    cut = damaged(tmp_path / "cut.html", pages("pendulum"), r'(id="policy">.{1000})[^<]*', lambda m: m[1] + "!")
+    assert browser.open(cut) == "error"
+    assert "no base64" in browser.js("document.getElementById('error').innerText")
+
+
+def test_an_unknown_operator_is_an_error_on_the_page(browser, pages, tmp_path):
+    graph = tiny_tflite.Graph(3)
+    x = graph.operator("SIN", graph.dense(graph.input, np.ones([3, 1]), np.zeros(1)))
+    about = tiny_tflite.facts("Pendulum-v1", 3, 1)
+    task = task_of(pages("pendulum"))
+    file = graph.file(x, about)
+    task["sha256"] = hashlib.sha256(file).hexdigest()
+    path = tmp_path / "page.html"
+    path.write_text(page.render(file, task), encoding="utf-8")
+    assert browser.open(path) == "error"
+    assert "operator number 66" in browser.js("document.getElementById('error').innerText")
+    assert not browser.js("$('error').hidden")

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
+from browser import Browser, actions_in_page, executable
 from random_policy import deployable, random_policy
 
 from tfsac.algorithms.networks import policy_network
@@ -154,6 +155,18 @@ def test_a_unit_of_small_weights_keeps_its_part_in_the_dynamic_file(observations
     error = np.abs(run(model, observations) - made.actions) / SPAN
     assert error.mean() < 2e-3  # 4e-4; with one scale for the matrix as it was 4e-2
     assert tflite.inspect(model)["operators"]["FULLY_CONNECTED"] <= 9
+
+
+@pytest.mark.skipif(executable() is None, reason="no Chromium here: tests/install_browser.sh installs one")
+def test_a_demo_page_reads_what_is_written_today(models, observations):
+    """The page in git brings a file of an earlier exporter. The guard is in the file, so 1e9 is answered, too."""
+    browser, rows = Browser(), np.vstack([observations[:20], [[1e9, -1e9, 0]]]).astype(np.float32)
+    try:
+        assert browser.open("export/policies/pendulum/demo.html") == "ready"
+        found = actions_in_page(browser, tflite.with_facts(models["float32"], {}), rows)
+    finally:
+        browser.close()
+    np.testing.assert_allclose(found, run(models["float32"], rows), rtol=0, atol=2e-6)
 
 
 @pytest.fixture(scope="module")

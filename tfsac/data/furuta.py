@@ -44,6 +44,7 @@ class Furuta(gym.Env):
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 50}  # noqa: RUF012 (Gymnasium's)
     dt = 0.02  # s
+    xml = Path(__file__).with_suffix(".xml")
     observation_space = Box(np.float32([-1024, -COUNTS // 2]), np.float32([1024, COUNTS // 2 - 1]))
     action_space = Box(-VOLTS, VOLTS, [1], np.float32)
 
@@ -56,7 +57,7 @@ class Furuta(gym.Env):
         self.motor_constant, self.motor_resistance = 0.042, 8.4  # N m/A or V s/rad, ohm
         self.dead_zone = 0.65  # V
         self._mujoco = mujoco
-        self._model = mujoco.MjModel.from_xml_path(str(Path(__file__).with_suffix(".xml")))
+        self._model = mujoco.MjModel.from_xml_path(str(self.xml))
         self._data = mujoco.MjData(self._model)
         self._substeps = round(self.dt / self._model.opt.timestep)
 

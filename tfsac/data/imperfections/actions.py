@@ -37,6 +37,9 @@ class ActionDelay(ActionImperfection):
 
     Args:
         steps: d, or (least, largest), from which d is drawn for each episode.
+
+    Attributes:
+        delay: d of this episode.
     """
 
     def __init__(self, env, steps):
@@ -45,7 +48,8 @@ class ActionDelay(ActionImperfection):
 
     def begin(self):
         """See `Seeded`."""
-        self._queue = deque([self.middle] * drawn(self.rng, self._steps))
+        self.delay = drawn(self.rng, self._steps)
+        self._queue = deque([self.middle] * self.delay)
 
     def applied(self, action):
         """See `ActionImperfection`."""

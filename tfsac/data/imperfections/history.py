@@ -17,6 +17,9 @@ class History(gym.Wrapper):
     Args:
         actions: K, how many actions.
         observations: N, how many observations, of which one is the present one.
+
+    Attributes:
+        remembered: N and K.
     """
 
     def __init__(self, env, actions, observations=1):
@@ -25,7 +28,7 @@ class History(gym.Wrapper):
         super().__init__(env)
         low, high = env.action_space.low, env.action_space.high
         self._middle = (0.5 * low + 0.5 * high).astype(np.float32)
-        self._actions = deque(maxlen=actions)
+        self._actions, self.remembered = deque(maxlen=actions), (observations, actions)
         size = int(np.prod(env.observation_space.shape)) + actions * len(low)
         self.observation_space = Box(-np.inf, np.inf, [size], np.float32)
 

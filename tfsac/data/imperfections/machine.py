@@ -53,6 +53,9 @@ class Randomize(Seeded):
     Args:
         factors: by name, a number or (least, largest); between these the factor's logarithm is uniform.
 
+    Attributes:
+        factors: the same.
+
     Raises:
         UserError: a name that is not known here; the line lists those that are.
     """
@@ -67,7 +70,7 @@ class Randomize(Seeded):
                 f"{', '.join(known) or 'nothing of the kind'}",
             )
             require_pair(f"env.randomize[{name!r}]", factor)
-        self._factors, self._mujoco = factors, mujoco_parts(env)
+        self.factors, self._mujoco = factors, mujoco_parts(env)
         # Kept with the environment, which may have been wrapped before: what an episode drew then is not nominal.
         self._nominal = vars(env.unwrapped).setdefault("_nominal_parameters", {})
         for part in (part for name in factors for part in ALONG.get(name, (name,))):
@@ -76,7 +79,7 @@ class Randomize(Seeded):
     def begin(self):
         """See `Seeded`."""
         scale = dict.fromkeys(self._nominal, 1.0)
-        for name, factor in self._factors.items():
+        for name, factor in self.factors.items():
             low, high = factor if isinstance(factor, tuple) else (factor, factor)
             drawn = float(np.exp(self.rng.uniform(np.log(low), np.log(high)))) if low < high else low
             for part in ALONG.get(name, (name,)):

@@ -22,10 +22,14 @@ class Seeded(gym.Wrapper):
     def reset(self, *, seed=None, **kwargs):
         """As of any environment; an episode without a seed goes on drawing where the last one ended."""
         if seed is not None:
-            # The class's name, too: no two kinds of imperfection draw the same numbers.
-            self.rng = np.random.default_rng([seed, *type(self).__name__.encode()])
+            self.rng = self.generator(seed)
         self.begin()
         return self.env.reset(seed=seed, **kwargs)
+
+    @classmethod
+    def generator(cls, seed):
+        """What an episode of that seed draws from: no two kinds of imperfection draw the same numbers."""
+        return np.random.default_rng([seed, *cls.__name__.encode()])
 
     def begin(self):
         """Called before the environment's own reset: draws what an episode keeps, empties what it remembers."""

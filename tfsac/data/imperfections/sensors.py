@@ -39,15 +39,19 @@ class SensorNoise(SensorImperfection):
 
     Args:
         deviation: standard deviation in the observations' units, a number or a tuple of one each.
+
+    Attributes:
+        deviation: the same as float32, [O].
     """
 
     def __init__(self, env, deviation):
         super().__init__(env)
-        self._deviation = one_each("env.observation_noise", deviation, self.observation_space.shape[0])
+        size = self.observation_space.shape[0]
+        self.deviation = np.broadcast_to(one_each("env.observation_noise", deviation, size), [size])
 
     def shown(self, observation):
         """See `SensorImperfection`."""
-        return observation + self._deviation * self.rng.standard_normal(len(observation), np.float32)
+        return observation + self.deviation * self.rng.standard_normal(len(observation), np.float32)
 
 
 class SensorBias(SensorImperfection):
@@ -77,6 +81,9 @@ class Quantised(SensorImperfection):
             the step is 2 range / 2^bits, for a range from -range to range, one number or one each.
         space: the observation space whose bounds those are; None stands for env's.
 
+    Attributes:
+        width: of a step, float32 [O]; 0 where nothing is rounded.
+
     Raises:
         UserError: the number alone, of an observation space that is not bounded.
     """
@@ -95,12 +102,12 @@ class Quantised(SensorImperfection):
                 "example (10, 8.0) for steps of 2 * 8 / 2^10, with one range or one for each observation",
             )
             half = 0.5 * (space.high.astype(np.float32) - space.low)
-        self._step = np.broadcast_to(np.float32(half * 2.0 ** (1 - bits)), [size])
+        self.width = np.broadcast_to(np.float32(half * 2.0 ** (1 - bits)), [size])
 
     def shown(self, observation):
         """See `SensorImperfection`."""
-        step = np.where(self._step > 0, self._step, 1)
-        return np.where(self._step > 0, np.round(observation / step) * step, observation)
+        step = np.where(self.width > 0, self.width, 1)
+        return np.where(self.width > 0, np.round(observation / step) * step, observation)
 
 
 class ObservationDelay(SensorImperfection):

@@ -1,14 +1,15 @@
 """Finds how an environment computes its observation from MuJoCo's data, by search, so that a page can do it too.
 
 Every entry of the observation is compared bit for bit, in float32, with every number that MuJoCo keeps: plain, behind
-a function, clipped, or as the difference of two positions. Runs of neighbours are preferred: "qvel 0 to 8" explains
-nine entries at once and is hardly chance.
+a function, in counts of an encoder, clipped, or as the difference of two positions. Runs of neighbours are preferred:
+"qvel 0 to 8" explains nine entries at once and is hardly chance.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from tfsac.data.furuta import COUNTS
 from tfsac.errors import UserError
 
 # Arrays of MjData that observations are made of, the likeliest first; equal runs go to the first.
@@ -18,7 +19,11 @@ ARRAYS = (
     "cfrc_ext", "qacc", "ten_length", "ten_velocity", "subtree_linvel",
 )  # fmt: skip
 POSITIONS = ("xpos", "geom_xpos", "site_xpos", "xipos", "subtree_com")
-FUNCTIONS = {"identity": np.array, "cos": np.cos, "sin": np.sin, "log1p": np.log1p}
+ENCODERS = {  # tried only where all that is observed are whole numbers
+    "counts": lambda angle: np.round(angle * COUNTS / (2 * np.pi)),
+    "counts from upright": lambda angle: np.round(angle * COUNTS / (2 * np.pi)) % COUNTS - COUNTS // 2,
+}
+FUNCTIONS = {"identity": np.array, "cos": np.cos, "sin": np.sin, "log1p": np.log1p} | ENCODERS
 RECURRENCES = 5  # how often a column must show its largest size for that to be a clip's bound
 PROBES = 4  # states that most candidates fail on
 
@@ -123,10 +128,12 @@ def _shifted(start, count):
 
 
 def _single_candidates(observations, columns):
-    found = []
+    found, functions = [], FUNCTIONS
+    if (observations != np.round(observations)).any():
+        functions = {name: apply for name, apply in FUNCTIONS.items() if name not in ENCODERS}
     for clip in (None, *_clips(observations)):
         for array, values in columns.items():
-            for function, apply in FUNCTIONS.items():
+            for function, apply in functions.items():
                 with np.errstate(invalid="ignore", divide="ignore"):
                     shown = apply(values)
                 if clip is not None:

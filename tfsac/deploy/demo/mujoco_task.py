@@ -5,7 +5,9 @@ import base64
 import gymnasium
 import numpy as np
 
+from tfsac.data import furuta
 from tfsac.deploy.demo import episodes
+from tfsac.deploy.demo.channel import Channel
 from tfsac.deploy.demo.explain import explain, observe, snapshot
 from tfsac.deploy.demo.packing import pack
 from tfsac.deploy.demo.simulation import STATE, Simulation, Twin, silenced
@@ -16,7 +18,9 @@ SINGLE_STEPS, SINGLE_STEP_BYTES = 60, 100_000  # stored for the page; fewer wher
 SINGLE_STEPS_WITHIN = 100  # of an episode's first steps
 EPISODE = 25  # steps after which the search resets
 # Wrappers that leave the reward alone.
-TRANSPARENT = ("TimeLimit", "OrderEnforcing", "PassiveEnvChecker", "FlattenObservation", "_FlattenDict", "_Checked")
+TRANSPARENT = (
+    "TimeLimit", "OrderEnforcing", "PassiveEnvChecker", "FlattenObservation", "_FlattenDict", "_Checked", "Randomize",
+)  # fmt: skip
 DRAWN = ("plane", "sphere", "capsule", "ellipsoid", "cylinder", "box")  # shapes that the page can draw
 
 
@@ -32,30 +36,35 @@ def describe(act, env, names):
         A dict that JSON can hold.
 
     Raises:
-        UserError: the page could not be faithful: the observation or the step is more than MuJoCo's.
+        UserError: the page could not be faithful: the observation or the step is more than MuJoCo's and the channel's.
     """
     with silenced():
         return _describe(act, env, names)
 
 
 def _describe(act, env, names):
+    channel = Channel(env)
+    machine = channel.machine
     simulation = Simulation(env)
     _check_shapes(simulation.model)
     twin = Twin(simulation)
     rng = np.random.default_rng(0)
-    terms = _search(env, simulation, names, rng)
-    _verify(env, simulation, twin, terms, names, rng)
-    starts = [_start(env, simulation, twin, seed) for seed in range(episodes.STARTS)]
-    whole, steady = episodes.golden(act, env, lambda: observe(terms, simulation.data))
-    single = _single_steps(act, env, simulation, terms, rng)
+    terms = _search(machine, simulation, names, rng)
+    _verify(machine, simulation, twin, terms, names, rng)
+    starts = [_start(env, simulation, twin, channel, seed) for seed in range(episodes.STARTS)]
+    plain = channel.is_plain
+    shown = (lambda: observe(terms, simulation.data)) if plain else None
+    whole, steady = episodes.golden(act, env, simulation.state, shown)
+    single = _single_steps(act if plain else None, machine, simulation, terms, rng)
     source = simulation.source
     return {
         "kind": "mujoco",
         "starts": starts,
-        "episodes": episodes.packed(whole) if steady else None,
+        "channel": channel.describe(),
+        "episodes": episodes.packed(whole, channel, forced=not steady) if steady or not plain else None,
         "single_steps": single,
-        "spread": np.concatenate([e.observations for e in whole]).std(axis=0).tolist(),
-        "reward": _reward(env),
+        "spread": episodes.spread(whole, channel),
+        "reward": _reward(machine),
         "labels": {"observation": _labels(terms, simulation.model), "action": _motors(simulation.model)},
         "mujoco": {
             "xml": source.xml,
@@ -81,7 +90,7 @@ def _verify(env, simulation, twin, terms, names, rng):
     """Holds the terms and the twin's steps to the environment, bit for bit, on states that the search has not seen."""
     for before, action, observation in _experience(env, simulation, VERIFIED, rng):
         if before is None:
-            twin.apply(twin.changes(simulation.model))
+            twin.apply(twin.changes(simulation.model), simulation.dead_zone)
             twin.start(simulation.state())
         else:
             twin.step(before, action)
@@ -124,14 +133,15 @@ def _experience(env, simulation, count, rng):
                 break
 
 
-def _start(env, simulation, twin, seed):
+def _start(env, simulation, twin, channel, seed):
     env.reset(seed=seed)
     state = {name: value.tolist() for name, value in simulation.state().items()}
-    return state | {"changes": twin.changes(simulation.model)}
+    changes = twin.changes(simulation.model)
+    return state | {"changes": changes, "dead_zone": simulation.dead_zone, "delay": channel.delay()}
 
 
 def _single_steps(act, env, simulation, terms, rng):
-    """States that the policy and random actions come to from the starts, each with the state one step later."""
+    """States that the policy, if there is one, and random actions come to, each with the state one step later."""
     size = 8 * (2 * sum(x.size for x in simulation.state().values()) + env.observation_space.shape[0])
     each = int(np.clip(SINGLE_STEP_BYTES // size, episodes.STARTS, SINGLE_STEPS)) // episodes.STARTS
     rows = []
@@ -140,7 +150,7 @@ def _single_steps(act, env, simulation, terms, rng):
         episode = []
         for _ in range(SINGLE_STEPS_WITHIN):
             random = rng.uniform(env.action_space.low, env.action_space.high).astype(env.action_space.dtype)
-            action = random if start % 2 else act(observation)
+            action = act(observation) if act and start % 2 == 0 else random
             before = simulation.state()
             observation, reward, terminated, truncated, _ = env.step(action)
             row = {f"{name}_before": value for name, value in before.items()}
@@ -176,6 +186,8 @@ def _reward(env):
             "forward_weight": bare._forward_reward_weight,
             "control_weight": bare._ctrl_cost_weight,
         }
+    if name == "furuta.Furuta":
+        return {"kind": "furuta", "stop": float(furuta.STOP), "volts": furuta.VOLTS}
     return None
 
 
@@ -217,6 +229,7 @@ def _camera(env, simulation):
     model = simulation.model
     hinges = model.jnt_axis[model.jnt_type == mujoco.mjtJoint.mjJNT_HINGE]
     free = np.isin(model.jnt_type, [mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_BALL]).any()
+    deep = not free and (np.abs(hinges @ hinges[:1].T) < 0.99).any()  # no plane has all of its motion
     flat = not free and np.all(np.abs(hinges[:, 2]) > 0.99) and len(hinges) > 0
     slides = (model.jnt_type == mujoco.mjtJoint.mjJNT_SLIDE) & (model.jnt_limited == 0)
     travels = (slides | (model.jnt_type == mujoco.mjtJoint.mjJNT_FREE)) & (model.body_parentid[model.jnt_bodyid] == 0)
@@ -226,7 +239,7 @@ def _camera(env, simulation):
     return {
         "lookat": ((lowest + highest) / 2).tolist(),
         "distance": (1.5 if travels.any() else 1.0) * distance,
-        "azimuth": 130.0 if free else 90.0,
+        "azimuth": 130.0 if free else 150.0 if deep else 90.0,
         "elevation": -70.0 if flat else -15.0,
         "follow": int(model.jnt_bodyid[travels][0]) if travels.any() else -1,
     }

@@ -14,7 +14,7 @@ from tfsac.deploy.demo import mujoco_task, mujoco_wasm, pendulum_task
 from tfsac.errors import require
 
 WEB = Path(__file__).parent / "web"
-COMMON = ("bytes.js", "tflite.js", "agreement.js")
+COMMON = ("bytes.js", "tflite.js", "channel.js", "agreement.js")
 SCRIPTS = {
     "pendulum": (*COMMON, "pendulum.js", "page.js"),
     "mujoco": (*COMMON, "mujoco.js", "view3d.js", "page.js"),

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tfsac.deploy.demo import episodes
+from tfsac.deploy.demo.channel import Channel
 from tfsac.errors import require
 
 CONSTANTS = ("g", "m", "l", "dt", "max_speed", "max_torque")
@@ -13,18 +14,22 @@ def describe(act, env):
     """What the page needs to know; the arguments and the error are those of `mujoco_task.describe`."""
     bare = env.unwrapped
     constants = {name: float(getattr(bare, name)) for name in CONSTANTS}
-    _verify(env, constants)
+    channel = Channel(env)
+    drawn = ", ".join(channel.drawn)
+    require(not drawn, f"the page's pendulum is the same in all episodes, and env.randomize draws its {drawn}")
+    _verify(channel.machine, constants)
     starts = []
     for seed in range(episodes.STARTS):
         env.reset(seed=seed)
-        starts.append({"state": [float(x) for x in bare.state]})
-    whole, _ = episodes.golden(act, env)
+        starts.append({"state": [float(x) for x in bare.state], "delay": channel.delay()})
+    whole, steady = episodes.golden(act, env, lambda: {"state": np.array(bare.state)})
     return {
         "kind": "pendulum",
         "starts": starts,
-        "episodes": episodes.packed(whole),
+        "channel": channel.describe(),
+        "episodes": episodes.packed(whole, channel, forced=not steady),
         "single_steps": None,
-        "spread": np.concatenate([e.observations for e in whole]).std(axis=0).tolist(),
+        "spread": episodes.spread(whole, channel),
         "reward": {"kind": "pendulum"},
         "labels": None,
         "pendulum": constants,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfsac.data.furuta import Furuta
 from tfsac.errors import UserError, require
 
 # What a state of the physics is, beside the model: MuJoCo's names in MjData.
@@ -43,7 +44,7 @@ class Simulation:
     """The model and the data inside an environment, and how the environment steps them.
 
     Args:
-        env: a Gymnasium environment on MuJoCo: Gymnasium's own, or dm_control's through shimmy.
+        env: a Gymnasium environment on MuJoCo: Gymnasium's own, dm_control's through shimmy, or tfsac's Furuta.
 
     Attributes:
         frame_skip: how many mj_step a control period has.
@@ -57,7 +58,7 @@ class Simulation:
     def __init__(self, env):
         from gymnasium.envs.mujoco import MujocoEnv
 
-        bare = env.unwrapped
+        bare = self._bare = env.unwrapped
         inner = getattr(bare, "_env", None)
         if isinstance(bare, MujocoEnv):
             self._owner = lambda: (bare.model, bare.data)
@@ -69,8 +70,18 @@ class Simulation:
             # dm_control's own order: mj_step2, mj_step ..., mj_step1. Over an episode it is this one.
             self.frame_skip, self.after_steps = int(inner._n_sub_steps), "mj_step1"
             self.source = _suite_source(inner.task)
+        elif isinstance(bare, Furuta):
+            self._owner = lambda: (bare._model, bare._data)
+            # What is observed needs nothing after the steps; a picture does.
+            self.frame_skip, self.after_steps = bare._substeps, "mj_kinematics"
+            self.source = Source(bare.xml.read_text(), {})
         else:
             raise UserError(f"{type(bare).__name__} is neither Pendulum nor an environment on MuJoCo")
+
+    @property
+    def dead_zone(self):
+        """Least size of an action that does anything, in this episode."""
+        return self._bare.dead_zone if isinstance(self._bare, Furuta) else 0.0
 
     @property
     def model(self):
@@ -124,8 +135,9 @@ class Twin:
                 found[name] = [[int(i), float(theirs.flat[i])] for i in unlike]
         return found
 
-    def apply(self, changes):
-        """Makes the model the one of an episode, from what `changes` gave."""
+    def apply(self, changes, dead_zone):
+        """Makes the machine the one of an episode, from what `changes` gave and its `Simulation.dead_zone`."""
+        self._dead_zone = dead_zone
         for name, array in self._compiled.items():
             if array.dtype.kind == "f":
                 getattr(self.model, name)[...] = array
@@ -145,7 +157,8 @@ class Twin:
         """One control period from a state of `Simulation.state`."""
         for name in STATE:
             getattr(self.data, name)[:] = state[name]
-        self.data.ctrl[:] = action
+        action = np.asarray(action, np.float64)
+        self.data.ctrl[:] = np.where(np.abs(action) >= self._dead_zone, action, 0.0)
         self._step(self.model, self.data, nstep=self._frame_skip)
         self._after(self.model, self.data)
 

@@ -9,8 +9,8 @@ const BETWEEN_VERSIONS = 1e-3; // of a step, where the MuJoCo here is another ve
  * Runs all that can be compared.
  *
  * @returns {object} largest differences: answers (the file's golden vectors); with whole episodes: observation, action,
- *   reward (null without a formula), total (of an episode's return, null likewise), episodes; with single steps: step,
- *   stepReward, steps. `agrees` says whether all are allowed, `near` whether
+ *   reward (null without a formula), total (of an episode's return, null likewise), episodes, forced (whether each step
+ *   began from Python's state, since rounding grows); with single steps: step, stepReward, steps. `agrees` says whether all are allowed, `near` whether
  *   all but one step's state are, and that is no more off than two versions of MuJoCo may be.
  */
 function compare(world, policy, task) {
@@ -18,7 +18,7 @@ function compare(world, policy, task) {
   if (task.episodes) Object.assign(found, compareEpisodes(world, policy, task));
   if (task.single_steps) Object.assign(found, compareSteps(world, task));
   world.start(0);
-  const counts = { episodes: Infinity, steps: Infinity, action: Infinity };
+  const counts = { episodes: Infinity, forced: true, steps: Infinity, action: Infinity };
   const allowed = { ...ALLOWED, ...counts, answers: policy.facts.golden.tolerance, stepReward: ALLOWED.reward };
   const { largest } = found;
   delete found.largest;
@@ -34,20 +34,30 @@ function compare(world, policy, task) {
   return { ...found, agrees, near };
 }
 
-/** Closed loop: policy and world run here, from the same starts. */
+/** Closed loop: policy, channel and world run here, from the same starts, with the same noise. */
 function compareEpisodes(world, policy, task) {
   const [observations, actions, rewards] = ["observations", "actions", "rewards"].map((x) => unpack(task.episodes[x]));
+  const states = Object.entries(task.episodes.states ?? {}).map(([name, packed]) => [name, unpack(packed)]);
+  const normals = task.episodes.normals && unpack(task.episodes.normals).data;
+  let drawn = 0;
+  const channel = new Channel(task, policy);
+  const { low, high } = policy.facts.action;
+  const spans = Array(channel.actions).fill(Array.from(high, (x, i) => x - low[i])).flat();
+  // Commands that are remembered differ as actions do: they count in parts of the action's span.
+  const scaled = (shown) => Array.from(shown, (x, i) => x / (spans[i - (shown.length - spans.length)] ?? 1));
   const worst = { observation: 0, action: 0, reward: 0, total: 0 };
   const largest = { reward: 0, total: 0 };
   let row = 0;
   task.episodes.lengths.forEach((length, start) => {
     world.start(start);
+    channel.start(start);
     let [total, expectedTotal] = [0, 0];
     for (let step = 0; step < length; step++, row++) {
-      const observation = world.observe();
+      if (states.length) world.setState(Object.fromEntries(states.map(([name, rows]) => [name, rows.row(row)])));
+      const observation = channel.sense(world.observe(), () => normals[drawn++]);
       const action = policy.run(observation);
-      const reward = world.step(action);
-      worst.observation = Math.max(worst.observation, difference(observation, observations.row(row)));
+      const reward = world.step(channel.act(action));
+      worst.observation = Math.max(worst.observation, difference(scaled(observation), scaled(observations.row(row))));
       worst.action = Math.max(worst.action, difference(action, actions.row(row)));
       worst.reward = Math.max(worst.reward, Math.abs(reward - rewards.data[row]));
       total += reward;
@@ -58,7 +68,7 @@ function compareEpisodes(world, policy, task) {
     worst.total = Math.max(worst.total, Math.abs(total - expectedTotal));
   });
   if (!task.reward) worst.reward = worst.total = null;
-  return { ...worst, largest, episodes: task.episodes.lengths.length };
+  return { ...worst, largest, episodes: task.episodes.lengths.length, forced: states.length > 0 };
 }
 
 /** One step from each stored state: for tasks where rounding grows through contacts. */

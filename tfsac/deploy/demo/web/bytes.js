@@ -18,7 +18,9 @@ function fromBase64(text) {
   } catch (error) {
     throw new PageError(`a part of this page is damaged: it is no base64 (${error.message})`);
   }
-  return Uint8Array.from(binary, (letter) => letter.charCodeAt(0));
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = binary.charCodeAt(i); // Uint8Array.from takes thirty times as long
+  return bytes;
 }
 
 /** gzip -> Uint8Array. */

@@ -2,7 +2,15 @@
 
 // Parts of a state, by their names in MjData.
 const STATE = ["qpos", "qvel", "act", "qacc_warmstart"];
-const FUNCTIONS = { identity: (x) => x, cos: Math.cos, sin: Math.sin, log1p: Math.log1p };
+const COUNTS = 2048; // of an encoder, a turn
+const FUNCTIONS = {
+  identity: (x) => x,
+  cos: Math.cos,
+  sin: Math.sin,
+  log1p: Math.log1p,
+  counts: (x) => rint((x * COUNTS) / (2 * Math.PI)),
+  "counts from upright": (x) => mod(rint((x * COUNTS) / (2 * Math.PI)), COUNTS) - COUNTS / 2,
+};
 
 /** MuJoCo's WebAssembly, unpacked from this page. `log` takes the lines that MuJoCo writes. */
 async function loadMujoco(log) {
@@ -40,6 +48,7 @@ class MujocoWorld {
   start(number) {
     const { mj, model, data } = this;
     const start = this.starts[number];
+    this._deadZone = start.dead_zone;
     for (const [name, entries] of Object.entries(this._changed)) for (const [i, value] of entries) model[name][i] = value;
     this._changed = {};
     for (const [name, entries] of Object.entries(start.changes)) {
@@ -83,7 +92,7 @@ class MujocoWorld {
   begin(action) {
     this._action = action;
     this._x = this.data.qpos[0];
-    this.data.ctrl.set(action);
+    this.data.ctrl.set(action.map((x) => (Math.abs(x) >= this._deadZone ? x : 0)));
   }
 
   substep() {
@@ -94,6 +103,9 @@ class MujocoWorld {
     this._after(this.model, this.data);
     return this.reward ? REWARDS[this.reward.kind](this) : null;
   }
+
+  /** How far it is from its goal, in the goal's units; null where the page knows none. */
+  away() { return AWAY[this.reward?.kind]?.(this) ?? null; }
 }
 
 /** Sum of squares in float32, in which Gymnasium has the action. */
@@ -101,12 +113,31 @@ function effort(action) {
   return action.reduce((sum, a) => Math.fround(sum + Math.fround(a * a)), 0);
 }
 
-// Gymnasium's rewards, after a step. Each is compared with Python's when the page opens.
+/** Metres from Reacher's fingertip to its target. */
+function gap({ data, reward }) {
+  const [fingertip, target] = reward.bodies.map((body) => data.xpos.slice(3 * body, 3 * body + 3));
+  return Math.hypot(...fingertip.map((x, i) => x - target[i]));
+}
+
+/** The rotary pendulum's angle from upright, rad. */
+const tilt = ({ data }) => mod(data.qpos[1], 2 * Math.PI) - Math.PI;
+
+const AWAY = {
+  reacher: (world) => 100 * gap(world),
+  furuta: (world) => (180 / Math.PI) * Math.abs(tilt(world)),
+};
+
+// The environments' rewards, after a step. Each is compared with Python's when the page opens.
 const REWARDS = {
-  reacher({ data, reward, _action }) {
-    const [fingertip, target] = reward.bodies.map((body) => data.xpos.slice(3 * body, 3 * body + 3));
-    const distance = Math.hypot(...fingertip.map((x, i) => x - target[i]));
-    return -distance * reward.distance_weight - effort(_action) * reward.control_weight;
+  reacher(world) {
+    const { reward, _action } = world;
+    return -gap(world) * reward.distance_weight - effort(_action) * reward.control_weight;
+  },
+  furuta(world) {
+    const { data, reward, _action } = world;
+    const [angle, speed, arm, volts] = [tilt(world), data.qvel[1], data.qpos[0] / reward.stop, _action[0] / reward.volts];
+    const upright = 0.25 * (1 + Math.cos(angle)) + 0.5 * Math.exp(-((angle / 0.3) ** 2) - (speed / 6) ** 2);
+    return upright - (0.25 * arm ** 2 + 0.05 * volts ** 2);
   },
   half_cheetah({ data, reward, period, _action, _x }) {
     return (reward.forward_weight * (data.qpos[0] - _x)) / period - reward.control_weight * effort(_action);

@@ -6,6 +6,14 @@ const OWED = 0.1; // seconds of real time that are made up for after a pause of 
 const TEXT_EVERY = 100; // ms between two updates of numbers: faster, nobody reads them
 const LONGEST = 1000; // steps of an episode, where the environment has no limit
 const HISTORY = 12; // returns shown
+const HOLD = 1; // seconds near its goal after which it counts as held, so that to lose it is a fall
+const FAR = 90; // degrees: below the horizontal
+const UPRIGHT = { words: "upright within 12°", near: 12, far: FAR, says: `A fall: upright for ${HOLD} s, then below the horizontal.` };
+const GOALS = {
+  pendulum: UPRIGHT,
+  furuta: UPRIGHT,
+  reacher: { words: "fingertip within 2 cm of the target", near: 2, far: Infinity, says: "Nothing here can fall." },
+};
 
 /** Shows an error for good, and stops. */
 function fail(error) {
@@ -76,9 +84,30 @@ class Bars {
       const isOutside = !(values[i] >= this.low[i] && values[i] <= this.high[i]);
       if (isOutside) outside.push(i);
       row.classList.toggle("outside", isOutside);
-      if (withText) value.textContent = `${short(values[i])}${name ? " " + name : ""}`;
+      if (withText) value.textContent = `${short(values[i], name === "counts" ? 1 : 4)}${name ? " " + name : ""}`;
     });
     return outside;
+  }
+}
+
+/** How long an episode was near its goal, and how often the goal was lost after it had been held. */
+class Held {
+  /** @param period seconds of a step. */
+  constructor({ near, far }, period) {
+    Object.assign(this, { near, far, period, steps: 0, falls: 0, _steps: 0, _holds: false });
+  }
+
+  get seconds() { return this.steps * this.period; }
+
+  /** @param away the distance from the goal after a step. */
+  see(away) {
+    const isNear = away <= this.near;
+    this.steps += isNear;
+    this._steps = isNear ? this._steps + 1 : 0;
+    this._holds ||= this._steps * this.period >= HOLD - 1e-9;
+    if (!this._holds || away <= this.far) return;
+    this.falls++;
+    this._holds = false;
   }
 }
 
@@ -86,16 +115,17 @@ class Bars {
 class Run {
   constructor(world, policy, task) {
     Object.assign(this, { world, policy, task, delay: 0, noise: 0, startNumber: 0, returns: [] });
-    const { low, high } = policy.facts.action;
-    this.middle = Float32Array.from(low, (x, i) => (x + high[i]) / 2);
+    this.channel = new Channel(task, policy);
+    this.goal = GOALS[task.reward?.kind];
     this.limit = task.time_limit ?? LONGEST;
     this.restart();
   }
 
   restart() {
     this.world.start(this.startNumber);
+    this.channel.start(this.startNumber);
     this.steps = this.total = this.substep = 0;
-    this.sent = []; // actions on their way, the newest first
+    this.held = this.goal && new Held(this.goal, this.task.control_period);
     this.disturbed = false;
     this._look();
   }
@@ -104,7 +134,8 @@ class Run {
 
   /** Observes, with the sensors' noise, and asks the policy. */
   _look() {
-    this.observation = this.world.observe().map((x, i) => x + (this.noise ? this.noise * this.task.spread[i] * gaussian() : 0));
+    const measured = this.world.observe().map((x, i) => x + (this.noise ? this.noise * this.task.spread[i] * gaussian() : 0));
+    this.observation = this.channel.sense(measured);
     this.action = this.policy.run(this.observation);
     this.disturbed ||= this.delay > 0 || this.noise > 0;
   }
@@ -112,29 +143,23 @@ class Run {
   /** One of the steps that a control period has; what is drawn lies between two of them. */
   advance(view) {
     if (this.substep === 0) {
-      this.sent.unshift(this.action);
-      this.sent.length = Math.min(this.sent.length, 1 + this.delay);
-      this.applied = this.sent[this.delay] ?? this.middle;
+      this.applied = this.channel.act(this.action, this.delay);
       this.world.begin(this.applied);
     }
-    this.disturbed ||= Boolean(view.hand ?? view.held);
+    this.disturbed ||= view.holding;
     view.applyHand();
     this.world.substep();
     this.substep = (this.substep + 1) % this.world.substeps;
     if (this.substep) return;
     this.total += this.world.finish() ?? 0;
     this.steps++;
+    this.held?.see(this.world.away());
     this._look();
     if (!this.observation.every(Number.isFinite)) throw new PageError("the simulation has become unstable: restart it");
-    if (this.over) {
+    if (this.steps === this.limit) {
       this.returns.push({ total: this.task.reward ? this.total : null, disturbed: this.disturbed });
     }
   }
-}
-
-/** A number drawn from N(0, 1). */
-function gaussian() {
-  return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 }
 
 async function open() {
@@ -218,12 +243,12 @@ class Page {
 
   _advance() {
     const { run, view } = this;
-    if (run.over) {
+    if (run.over && !view.holding) { // an episode goes on while a hand holds something
       run.restart();
       view.restart();
     }
     run.advance(view);
-    if (run.over) this._showHistory();
+    if (run.steps === run.limit) this._showHistory();
   }
 
   /** To the end of this control period: one step as Gymnasium has them. */
@@ -258,6 +283,11 @@ class Page {
     const seconds = run.steps * run.task.control_period;
     $("clock").textContent = `step ${run.steps} of ${run.limit}, ${seconds.toFixed(2)} s`;
     if (run.task.reward) $("return-now").textContent = short(run.total, 5);
+    if (run.goal) {
+      const { seconds, falls, far } = run.held;
+      const fell = Number.isFinite(far) ? `, fell ${falls} ${falls === 1 ? "time" : "times"}` : "";
+      $("held").textContent = `${run.goal.words}: ${seconds.toFixed(2)} s${fell}`;
+    }
     $("warning").hidden = !outside.length;
     const others = outside.length > 1 ? ` and ${outside.length - 1} more` : "";
     $("warning").textContent = outside.length ? `outside the training range: ${this.names[outside[0]]}${others}` : "";
@@ -280,6 +310,7 @@ class Page {
       ? `the file: ${short(mean, 5)} on average over ${facts.return.episodes} episodes`
       : `The reward is not computed in this page. The file: ${short(mean, 5)} on average over ${facts.return.episodes} episodes`;
     $("return-now").hidden = !task.reward;
+    $("goal").textContent = this.run.goal?.says ?? "Falls are not counted in this page, and end no episode.";
     const rate = 1 / task.control_period;
     describe($("facts"), [
       ["environment", facts.environment.id],
@@ -287,6 +318,7 @@ class Page {
       ["return", `${short(mean, 5)} ± ${short(facts.return.std, 3)}`],
       ["control rate", `${short(rate)} Hz`],
       ["policy", `${this.run.policy.inputs} → ${this.run.policy.outputs}, ${(size / 1000).toFixed(0)} kB`],
+      ...this._channelWords(),
       ["tfsac", facts.tfsac],
       ...Object.entries(task.versions),
       ["SHA-256", task.sha256],
@@ -297,12 +329,27 @@ class Page {
     if (!digest) hash.textContent += " (not verified here)";
   }
 
+  /** What stands between policy and machine, for `describe`. */
+  _channelWords() {
+    const { channel, starts } = this.run.task;
+    const range = (values) => [...new Set([Math.min(...values), Math.max(...values)])].map((x) => Number(x.toFixed(3))).join(" to ");
+    const delays = starts.map((start) => start.delay);
+    return [
+      ["commands arrive", Math.max(...delays) && `${range(delays)} control period${Math.max(...delays) > 1 ? "s" : ""} late`],
+      ["sensor noise", channel.noise && `± ${range(channel.noise)}, one standard deviation`],
+      ["sensors rounded to", channel.rounding && range(channel.rounding)],
+      ["the policy remembers", channel.observations + channel.actions > 1 && `${channel.observations} observations, ${channel.actions} commands`],
+      ["drawn for each start", channel.drawn.join(", ").replaceAll("_", " ")],
+    ].filter(([, words]) => words);
+  }
+
   _showAgreement(found) {
     const { task } = this.run;
     const small = (x) => x.toExponential(0).replace("-", "−");
     const pairs = [["the file’s golden vectors, in parts of the action’s span", small(found.answers)]];
     if (found.episodes) {
-      pairs.push([`observation, ${found.episodes} whole episodes`, small(found.observation)], ["action", small(found.action)]);
+      const how = found.forced ? ", each step from Python’s state" : "";
+      pairs.push([`observation, ${found.episodes} whole episodes${how}`, small(found.observation)], ["action", small(found.action)]);
       if (found.total !== null) pairs.push(["reward", small(found.reward)], ["return", small(found.total)]);
     }
     if (found.steps) {

@@ -1,10 +1,6 @@
 // Pendulum-v1 of Gymnasium: its equations and its picture.
 
-/** (angle + pi) mod 2 pi - pi with Python's mod, which is never negative. */
-function wrapAngle(angle) {
-  const turn = 2 * Math.PI;
-  return ((((angle + Math.PI) % turn) + turn) % turn) - Math.PI;
-}
+const wrapAngle = (angle) => mod(angle + Math.PI, 2 * Math.PI) - Math.PI;
 
 /** The pendulum: theta is 0 upright and grows counter-clockwise; rad, rad/s, N m. */
 class PendulumWorld {
@@ -23,6 +19,9 @@ class PendulumWorld {
     this.pull = 0;
   }
 
+  /** Puts the pendulum into a state. */
+  setState({ state }) { [this.theta, this.speed] = state; }
+
   /** [cos theta, sin theta, speed]; Gymnasium hands out float32. */
   observe() {
     return [Math.fround(Math.cos(this.theta)), Math.fround(Math.sin(this.theta)), Math.fround(this.speed)];
@@ -37,6 +36,9 @@ class PendulumWorld {
 
   begin([action]) { this.action = action; }
   finish() { return this.reward; }
+
+  /** Degrees from upright. */
+  away() { return (180 / Math.PI) * Math.abs(wrapAngle(this.theta)); }
 
   substep() {
     const { action } = this;
@@ -78,6 +80,8 @@ class PendulumView {
     const angle = before + share * (theta - before);
     return [x - rod * Math.sin(angle), y - rod * Math.cos(angle)];
   }
+
+  get holding() { return this.hand !== null; }
 
   restart() {
     this.trail = [];

@@ -208,6 +208,8 @@ class MujocoView {
     return { vertices, count: faces.length };
   }
 
+  get holding() { return this.held !== null; }
+
   restart() {
     if (this.follow >= 0) this._centre = this._followed();
     this.held = null;
