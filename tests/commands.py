@@ -118,7 +118,7 @@ def stopped(folder, logdir, params, number, at, where="training"):
     command.wait_until(reached(opens).exists)
     command.signal(number)
     if number != signal.SIGKILL:  # it says so at once, in the middle of whatever it does
-        command.wait_until(lambda: "saving; again to end at once" in command.output())
+        command.wait_until(lambda: "saving; interrupt again to end at once" in command.output())
         assert command.alive()
     opens.touch()
     return command.wait()

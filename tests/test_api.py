@@ -63,11 +63,11 @@ def test_settings_are_those_of_gin_files():
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"gamma": 0.9}, "nothing in this run reads SAC.gamma: did you mean discount?"),
+        ({"gamma": 0.9}, "unknown setting SAC.gamma: did you mean discount?"),
         ({"discount": 2}, "SAC.discount: expected a number from 0 to 1, received 2"),
         ({"batch_size": 0}, "train.batch_size: expected a number above 0"),
         ({"algorithm": "ppo"}, "expected one of 'sac', 'sac_v1', 'crossq' or 'module:Class', received 'ppo'"),
-        ({"collectors": 1}, "collectors: python -m tfsac.train has them"),
+        ({"collectors": 1}, "collectors: only python -m tfsac.train has them"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings, words):

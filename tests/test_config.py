@@ -118,15 +118,15 @@ def test_a_value_of_another_type_or_out_of_range_is_refused(binding, words):
 @pytest.mark.parametrize(
     "binding, near",
     [
-        ("train.total_step = 5", "nothing in this run reads train.total_step: did you mean train.total_steps or"),
+        ("train.total_step = 5", "unknown setting train.total_step: did you mean train.total_steps or"),
         ("trian.seed = 5", "did you mean train.seed"),
-        ("SAC.qlr = 5", "nothing in this run reads SAC.qlr"),
+        ("SAC.qlr = 5", "unknown setting SAC.qlr"),
         ("sac.tau = 0.5", "did you mean"),
-        ("SACv1.reward_scale = 5.0", "nothing in this run reads SACv1.reward_scale"),
-        ("SAC.observation_dim = 5", "nothing in this run reads SAC.observation_dim"),
-        ("train.logdir = 'x'", "nothing in this run reads train.logdir"),
-        ("tfsac.SAC.tau = 0.5", "nothing in this run reads tfsac.SAC.tau: did you mean SAC.tau"),
-        ("zzz.qqq = 5", "it can read train.algorithm, "),
+        ("SACv1.reward_scale = 5.0", "unknown setting SACv1.reward_scale"),
+        ("SAC.observation_dim = 5", "unknown setting SAC.observation_dim"),
+        ("train.logdir = 'x'", "unknown setting train.logdir"),
+        ("tfsac.SAC.tau = 0.5", "unknown setting tfsac.SAC.tau: did you mean SAC.tau"),
+        ("zzz.qqq = 5", "this run has train.algorithm, "),
     ],
 )
 def test_a_binding_that_nothing_reads_is_refused_with_what_is_near(binding, near):

@@ -111,7 +111,7 @@ REFUSALS = {
         ["--logdir=walk"],
         "walk would import the module 'envs_for_tests': if you trust it, add --trust=envs_for_tests",
     ),
-    "another environment": (["--logdir=pendulum", "--env_id=Reacher-v5"], "pendulum is of 'Pendulum-v1', received"),
+    "another environment": (["--logdir=pendulum", "--env_id=Reacher-v5"], "trained in 'Pendulum-v1', received"),
 }
 
 

@@ -214,7 +214,7 @@ def test_a_dict_observation_is_flattened_before_it_is_disturbed():
     [
         ({"action_delay": (3, 1)}, r"env.action_delay: expected a pair \(least, largest\), received \(3, 1\)"),
         ({"observation_noise": (0.1,)}, "env.observation_noise: expected one number, or one for each of the .* 2"),
-        ({"randomize": {"mass": 2.0}}, "env.randomize: 'mass' is nothing that Echo lets vary; it has weight"),
+        ({"randomize": {"mass": 2.0}}, "env.randomize: 'mass' cannot vary in Echo; these can: weight"),
         ({"randomize": {"weight": (2.0, 1.0)}}, "expected a pair"),
     ],
 )
@@ -224,7 +224,7 @@ def test_settings_that_do_not_fit_are_refused_in_one_line(settings, words):
 
 
 def test_the_fields_that_a_mujoco_model_has_are_named():
-    with pytest.raises(UserError, match="'m' is nothing that ReacherEnv lets vary; it has .*body_mass.*opt.gravity"):
+    with pytest.raises(UserError, match="'m' cannot vary in ReacherEnv; these can: .*body_mass.*opt.gravity"):
         EnvSettings("Reacher-v5", randomize={"m": 2.0}).make()
 
 

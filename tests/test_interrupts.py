@@ -38,7 +38,7 @@ def test_the_first_is_noted_and_answered_the_second_goes_to_who_was_there_before
         assert not interrupts and interrupts.received == []
         os.kill(os.getpid(), number)
         assert interrupts and interrupts.received == [number] and own_handlers == []
-        assert capfd.readouterr().out == "\nsaving; again to end at once\n"
+        assert capfd.readouterr().out == "\nsaving; interrupt again to end at once\n"
         os.kill(os.getpid(), number)
         assert interrupts.received == [number] and own_handlers == [number]
     os.kill(os.getpid(), number)
@@ -111,7 +111,7 @@ def test_an_interrupt_while_the_first_call_compiles_is_answered_at_once_and_save
     command = Command("tfsac.train", "--logdir=run", *flags(params), cwd=tmp_path, PYTHONPATH=path)
     command.wait_until(reached(tmp_path / "gate").exists)
     command.signal(signal.SIGINT)
-    command.wait_until(lambda: "saving; again to end at once" in command.output())
+    command.wait_until(lambda: "saving; interrupt again to end at once" in command.output())
     (tmp_path / "gate").touch()
     done = command.wait()
     assert (done.status, done.err) == (130, "") and "interrupted at step 16; go on with: " in done.out

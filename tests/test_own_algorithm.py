@@ -172,7 +172,7 @@ def test_a_mistake_in_it_is_one_line(tmp_path):
     (tmp_path / "broken.py").write_text("from own_algorithm import Toy\nclass Broken(Toy):\n    scope = ''\n")
     done = run("tfsac.train", "--gin_param=train.algorithm = 'broken:Broken'", cwd=tmp_path, PYTHONPATH=TESTS)
     assert done.status == 2 and "expected a subclass of tfsac.algorithms.agent.Agent with a scope" in done.err
-    with pytest.raises(UserError, match="nothing in this run reads Toy.backups: did you mean Toy.backup?"):
+    with pytest.raises(UserError, match="unknown setting Toy.backups: did you mean Toy.backup?"):
         run_here(tmp_path / "run", [*PARAMS, "Toy.backups = 'min'"])
     with pytest.raises(UserError, match=r"Toy.backup: expected one of \('min', 'mean'\), received 'max'"):
         run_here(tmp_path / "run", [*PARAMS, "Toy.backup = 'max'"])

@@ -63,7 +63,7 @@ def test_a_distribution_is_read_as_data_of_the_settings_own_type(tmp_path, text,
         ("SAC.tau = uniform(0.1, 2)", "SAC.tau: expected a number above 0, up to 1, received 2"),
         ("SAC.discount = loguniform(0, 1)", "SAC.discount: expected LEAST above 0"),
         ("SAC.tau = choice(0.1)", "SAC.tau: expected two choices or more, received 1"),
-        ("SAC.tau = choice(0.1, 0.1)", "a choice stands there twice"),
+        ("SAC.tau = choice(0.1, 0.1)", "a choice is given twice"),
         ("SAC.policy_hidden_units = uniform((8,), (9,))", "SAC.policy_hidden_units: expected uniform"),
         ("train.batch_size = uniform(8, 16.5)", "train.batch_size: expected a whole number, received 16.5"),
         ("SAC.tua = uniform(0.1, 0.2)", "did you mean SAC.tau"),
@@ -77,7 +77,7 @@ def test_a_distribution_that_cannot_work_is_refused_in_one_line(tmp_path, text, 
 
 
 def test_a_search_that_cannot_work_is_refused(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="SAC.tau stands there twice"):
+    with pytest.raises(UserError, match="SAC.tau is given twice"):
         search(tmp_path, TAU, "SAC.tau = uniform(0.1, 0.2)")
     with pytest.raises(UserError, match="train.eval_every = None: a sweep compares evaluations"):
         search(tmp_path, eval_every=None)

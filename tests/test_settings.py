@@ -149,7 +149,7 @@ def hint(line):
     with pytest.raises(UserError) as caught:
         run_settings.read([], [line])
     message = str(caught.value)
-    assert message.startswith(f"nothing in this run reads {line.split(' = ')[0]}: ") and "\n" not in message
+    assert message.startswith(f"unknown setting {line.split(' = ')[0]}: ") and "\n" not in message
     return message.partition(": ")[2]
 
 
@@ -368,7 +368,7 @@ def test_without_a_name_the_algorithm_is_that_of_its_settings(params, algorithm)
     "params", [["SAC.tau = 0.01", "CrossQ.discount = 0.9"], ["train.algorithm = 'sac_v1'", "SAC.tau = 1"]]
 )
 def test_settings_of_two_algorithms_are_one_too_many(params):
-    with pytest.raises(UserError, match="nothing in this run reads SAC.tau"):
+    with pytest.raises(UserError, match="unknown setting SAC.tau"):
         run_settings.read([], params)
 
 

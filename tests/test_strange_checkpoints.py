@@ -245,7 +245,7 @@ SETTINGS = {
     "a module as a wrapper": (lambda x: x["env"].update(wrappers=["evil:X"]), "would import the module 'evil'", "e"),
     "keyword arguments that are none": (lambda x: x["env"].update(kwargs=[1]), "env.kwargs: expected a mapping", "er"),
     "a network of another size": (lambda x: x["SAC"].update(policy_hidden_units=[9]), "cannot become (8, 8)", "r"),
-    "a setting that nothing reads": (lambda x: x["SAC"].update(taux=1.0), "nothing in this run reads SAC.taux", "r"),
+    "an unknown setting": (lambda x: x["SAC"].update(taux=1.0), "unknown setting SAC.taux", "r"),
     "another algorithm": (lambda x: x["train"].update(algorithm="evil:Toy"), "cannot become 'sac'", "r"),
 }  # fmt: skip
 

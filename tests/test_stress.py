@@ -170,20 +170,20 @@ def commands_three():
 
 def test_the_short_menu_by_hand():
     short = ShortStress(commands_three(), EnvSettings("Pays-v0"), episodes=4)
-    aimless = short.found["random_return"]
-    assert 10 < aimless < 30 and short.found["return"] == 60 and short.found["gain"] == 60 - aimless
+    aimless = short.results["random_return"]
+    assert 10 < aimless < 30 and short.results["return"] == 60 and short.results["gain"] == 60 - aimless
     # A tenth may be lost of what is gained; a step of delay costs 2, a tenth of the command's way from the middle 4.
     steps = int((60 - aimless) / 10 // 2)
-    delays = short.found["turned_up"]["action_delay"]
+    delays = short.results["turned_up"]["action_delay"]
     assert [row["return"] for row in delays["levels"]] == [60 - 2 * d for d in range(1, steps + 2)]  # and no further
     assert delays["tolerated"]["largest"] == steps
     loss = "10 % loss" if 60 - aimless >= 40 else "less than 10 % loss"
     words = f"{stress_time(steps)} of delay, at least 10 % sensor noise, {loss} of actuator strength"
     assert short.tolerates == words and short.left_out == []
-    assert short.found["worlds"]["action_delay"] == {"label": "action delay: 2 steps", "return": 56}
+    assert short.results["worlds"]["action_delay"] == {"label": "action delay: 2 steps", "return": 56}
 
     same, two = short.compare(lambda row: np.float32([3])), short.compare(lambda row: np.float32([2]))
-    assert same == dict.fromkeys(short.found["worlds"], {"mean": 0, "low": 0, "high": 0, "far_end": 0})
+    assert same == dict.fromkeys(short.results["worlds"], {"mean": 0, "low": 0, "high": 0, "far_end": 0})
     assert two["action_delay"] == {"mean": -18, "low": -18, "high": -18, "far_end": 18 / (60 - aimless)}  # 38 for 56
     assert two["observation_noise"]["mean"] == -20 and set(two) == {"action_delay", "observation_noise", "all_at_once"}
     short.close()
@@ -227,7 +227,7 @@ gym.register("Fragile-v0", Fragile, max_episode_steps=20, disable_env_checker=Tr
 )
 def test_what_cannot_be_put_under_stress_is_said_in_a_line(env, line):
     short = ShortStress(commands_three(), env, episodes=2)
-    assert short.tolerates is short.found is short.compare(lambda row: np.float32([3])) is None
+    assert short.tolerates is short.results is short.compare(lambda row: np.float32([3])) is None
     (said,) = short.left_out
     assert said.startswith(line) and "\n" not in said
     short.close()
@@ -240,9 +240,9 @@ def test_a_stress_test_that_breaks_off_keeps_what_was_measured():
     def act(row):
         raise ValueError("of no file")
 
-    assert short.compare(act) is None and short.left_out == ["the stress test was broken off: of no file"]
+    assert short.compare(act) is None and short.left_out == ["the stress test stopped early: of no file"]
     assert short.compare(lambda row: np.float32([3])) is None and len(short.left_out) == 1
-    assert short.tolerates == tolerates and short.found
+    assert short.tolerates == tolerates and short.results
     short.close()
 
 

@@ -309,7 +309,7 @@ def test_an_environment_that_is_not_deterministic_is_named_and_the_run_goes_on(q
     assert run_here(logdir, ["train.total_steps = 48"], resume=True) == 48
     said = capsys.readouterr().out
     for i in range(2):
-        assert f"environment {i} is not deterministic: its episode could not be taken up and begins anew\n" in said
+        assert f"environment {i} is not deterministic: its episode could not be continued; a new one begins\n" in said
     replay = state(logdir)[2]
     np.testing.assert_array_equal(replay[:, 0], replay[:, 5])  # s and s' carry one episode's tag: none is bogus
 
@@ -369,7 +369,7 @@ def test_an_environment_that_raises_as_it_is_closed_spoils_nothing(tmp_path):
     done = run("tfsac.train", "--logdir=run", *flags(params), cwd=tmp_path, PYTHONPATH=TESTS)
     assert done.status == 0 and "done at step 24" in done.out
     assert re.match(
-        r"the environment envs_for_tests:Walk-v0 raised OSError: the device is gone \([^\n]+\) as it was closed\n",
+        r"the environment envs_for_tests:Walk-v0 raised OSError: the device is gone \([^\n]+\) when it was closed\n",
         done.err,
     )
     assert (tmp_path / "run" / "returns.png").exists() and len(rows(tmp_path / "run" / "evaluations.csv")) == 1
@@ -404,11 +404,11 @@ def gin(text):
 
 REFUSALS = {
     "missing gin file": (["--gin_file=no.gin"], "no such gin file: no.gin"),
-    "typo": (gin("train.total_step = 5"), "nothing in this run reads train.total_step: did you mean train.total_steps"),
+    "typo": (gin("train.total_step = 5"), "unknown setting train.total_step: did you mean train.total_steps"),
     "wrong type": (gin("train.total_steps = 'many'"), "train.total_steps: expected a whole number, received 'many'"),
     "binding of the other algorithm": (
         gin("train.algorithm = 'sac'\nSACv1.reward_scale = 5.0"),
-        "nothing in this run reads SACv1.reward_scale",
+        "unknown setting SACv1.reward_scale",
     ),
     "unknown algorithm": (
         gin("train.algorithm = 'ppo'"),

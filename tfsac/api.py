@@ -52,8 +52,8 @@ class Learner:
     """An agent and the environment that it learns in.
 
     Args:
-        env: a gymnasium.Env, the id of one, or a function that makes one. An object is evaluated in as well, between
-            training episodes; of the others one more is made for that.
+        env: a gymnasium.Env, the id of one, or a function that makes one. An object also serves for evaluations,
+            between training episodes; for them an id or a function makes a second environment.
         seed: of weights, noise, replay, exploration and episodes.
         algorithm: a name, as `train.algorithm` in gin files.
         settings: of the algorithm, of `train` and of `env`, by keyword, as in gin files: discount=0.98,
@@ -63,7 +63,7 @@ class Learner:
         history: a `History`.
 
     Raises:
-        UserError: an environment that the agents cannot act in, or a setting that nothing reads or that cannot work.
+        UserError: an environment that the agents cannot act in, an unknown setting, or one that cannot work.
     """
 
     algorithm = TrainSettings().algorithm
@@ -86,8 +86,8 @@ class Learner:
             options.num_envs == 1 or not self._is_object,
             f"num_envs = {options.num_envs}: expected a function that makes environments, received one environment",
         )
-        require(options.collectors == 0, "collectors: python -m tfsac.train has them")
-        require(not options.env_processes, "env_processes: python -m tfsac.train has them")
+        require(options.collectors == 0, "collectors: only python -m tfsac.train has them")
+        require(not options.env_processes, "env_processes: only python -m tfsac.train has them")
         envs = [self._make() for _ in range(options.num_envs)]
         self._evaluation_env = envs[0] if self._is_object else None
         self._loop = make_loop(settings, envs)
@@ -116,19 +116,19 @@ class Learner:
     def fit(
         self, steps: int, evaluate_every: int | None = None, evaluate_episodes: int = 10, progress: bool = True
     ) -> History:
-        """Trains for so many environment steps more.
+        """Trains for `steps` more environment steps.
 
         Args:
             steps: how many.
-            evaluate_every: steps between two evaluations, of which the end is one; None makes none.
+            evaluate_every: steps between two evaluations; the last one is at the end. None: no evaluations.
             evaluate_episodes: episodes of an evaluation.
             progress: whether to show a bar.
 
         Returns:
-            `history`, which goes on from call to call.
+            `history`, which grows from call to call.
 
         Raises:
-            KeyboardInterrupt: after Ctrl-C, as soon as the block of steps under way is whole; `fit` can go on then.
+            KeyboardInterrupt: after Ctrl-C, at the end of the current block of steps; `fit` can then go on.
             NonFiniteError, RunError: see `envs.wrap`.
         """
         require(steps > 0, f"steps: expected a positive number, received {steps}")
@@ -158,7 +158,7 @@ class Learner:
         Args:
             observation: [O], or [B, O] for a batch, in the environment's units; or a dict where the environment has
                 Dict observations.
-            deterministic: tanh(mu) scaled to the bounds; else a sample of the policy.
+            deterministic: True for tanh(mu) scaled to the bounds, False for a sample of the policy.
 
         Returns:
             [A] or [B, A] in the environment's units.
@@ -191,7 +191,7 @@ class Learner:
         return results and results[0]
 
     def _give_back(self):
-        """Training goes on in an environment that something else has used."""
+        """Lets training go on in an environment that something else has used."""
         if self._is_object:
             self._loop.collector.begin_anew()
 

@@ -17,7 +17,7 @@ class NonFiniteError(RunError):
     """NaN or infinity in a tensor that the message names.
 
     Attributes:
-        batch: what held it, or led to it: arrays by name, for the file that the trainer leaves behind.
+        batch: the arrays that held it or led to it, by name, for the file that the trainer writes.
     """
 
     def __init__(self, message, batch=None):
@@ -41,9 +41,9 @@ def run_command(main, arguments=None):
     """Runs a command: parses its flags, calls main, and reports a mistake in one line on standard error.
 
     Args:
-        main: called once the flags are parsed; returns the exit status or None.
-        arguments: what the words that are no flags are, for a command that takes one or more of them; main is called
-            with their list. Without it, main takes no arguments.
+        main: called after the flags are parsed; returns the exit status or None.
+        arguments: name of the positional arguments, such as RUN; main is then called with their list, at least one.
+            None: there are none, and main is called without arguments.
     """
     from absl import app, flags, logging
 

@@ -20,17 +20,17 @@ from tfsac.trust import check_trusted
 
 
 def find(logdir, policy, env_id=None, trusted=()):
-    """A way of acting, from a run or from an artefact, and what it acts in.
+    """Finds a policy, in a run or an artefact, and the environment that it acts in.
 
     Args:
         logdir: a run directory, or None.
         policy: a .tflite file or a SavedModel directory, or None.
-        env_id: as the user says it; needed where the run or the artefact does not know its environment.
+        env_id: as the user gives it; needed if the run or the artefact does not know its environment.
         trusted: modules that the run or the artefact may name.
 
     Returns:
-        act: observation [O] -> action [A]; the EnvSettings of the environment; whether its actions are in [-1, 1]^A, as
-        an agent's are, or in the environment's own units; and their bounds in these, see `require_bounds`.
+        act: observation [O] -> action [A]; the EnvSettings of the environment; whether the actions are in [-1, 1]^A, as
+        an agent's are, or in the environment's own units; and their bounds in these units, see `require_bounds`.
 
     Raises:
         UserError: nothing usable there, another environment than the policy's, or one whose module the user has not
@@ -47,7 +47,7 @@ def find(logdir, policy, env_id=None, trusted=()):
     if env_id and ":" in env_id and env.id == env_id.partition(":")[2]:
         env = env._replace(id=env_id)  # files of tfsac 0.1 keep the id without its module
     check_trusted(env.modules(), [*trusted, env_id], logdir or policy)
-    require(env_id in (None, env.id), f"{logdir or policy} is of {env.id!r}, received --env_id={env_id}")
+    require(env_id in (None, env.id), f"{logdir or policy} was trained in {env.id!r}, received --env_id={env_id}")
     return act, env, bool(logdir), bounds
 
 
@@ -58,14 +58,14 @@ def load(logdir, policy, env_id=None, trusted=()):
 
 
 def _made_for(act, settings, unit_actions, bounds):
-    """The environment, once it is found that act takes its observations and gives its actions."""
+    """Makes the environment; refuses one whose observations or actions are not those of act."""
     env = settings.make(unit_actions)
     sizes = env.observation_space.shape, env.action_space.shape
     try:
         fits = act(np.zeros(sizes[0], np.float32)).shape == sizes[1]
     except ValueError:
         fits = False
-    require(fits, f"the policy is none for {settings.id}, of observations {sizes[0]} and actions {sizes[1]}")
+    require(fits, f"the policy does not fit {settings.id}: it has observations {sizes[0]} and actions {sizes[1]}")
     low, high = action_bounds(env) if unit_actions else (env.action_space.low, env.action_space.high)
     with checkpoint.reading("what is kept of the policy"):
         require_bounds(bounds, low, high)
@@ -105,9 +105,9 @@ if __name__ == "__main__":
     flags.DEFINE_string("logdir", None, "Run directory.")
     flags.DEFINE_string("policy", None, "Exported policy instead of a run: a .tflite file or a SavedModel directory.")
     flags.DEFINE_integer("episodes", 100, "Number of episodes.")
-    flags.DEFINE_integer("seed", 0, "Of the start states: equal seeds, equal starts.")
+    flags.DEFINE_integer("seed", 0, "Seed of the start states: equal seeds, equal starts.")
     flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.")
     flags.DEFINE_string("video", None, "Clip to write: a .webp, .gif or, where ffmpeg is installed, .mp4 file.")
-    flags.DEFINE_string("env_id", None, "Needed where the environment is of a module of your own.")
+    flags.DEFINE_string("env_id", None, "Needed if the environment comes from a module of your own.")
     flags.DEFINE_multi_string("trust", [], "A module of yours that the run or the policy names; repeatable.")
     run_command(main)

@@ -63,11 +63,11 @@ def main():
 if __name__ == "__main__":
     flags.DEFINE_string("logdir", None, "Run directory.")
     flags.DEFINE_string("out", None, "Directory to write; an earlier export there is replaced, anything else refused.")
-    flags.DEFINE_integer("episodes", 100, "Episodes that returns are measured by.")
-    flags.DEFINE_string("env_id", None, "Needed where the run's environment is of a module of your own.")
+    flags.DEFINE_integer("episodes", 100, "Episodes that returns are measured with.")
+    flags.DEFINE_string("env_id", None, "Needed if the run's environment comes from a module of your own.")
     flags.DEFINE_multi_string("trust", [], "A module of yours that the run names; repeatable.")
     flags.DEFINE_string(
-        "name", None, "What names in policy.h begin with: reacher for reacher_act; tfsac_policy if not set."
+        "name", None, "Prefix of the names in policy.h: reacher gives reacher_act; default tfsac_policy."
     )
     flags.DEFINE_bool("no-video", False, "Write no clip.")
     flags.DEFINE_bool("no-stress", False, "Do not measure how much delay, noise and weakness the files tolerate.")

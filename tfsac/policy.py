@@ -1,4 +1,4 @@
-"""The trained policy as one value: what an agent hands out, a checkpoint keeps, and every export is made from.
+"""The trained policy as one value: an agent gives it, a checkpoint keeps it, and every export is made from it.
 
 It also acts, in numpy: one observation takes about 20 us, a tenth of TensorFlow's dispatch alone.
 """
@@ -102,8 +102,8 @@ class Policy(NamedTuple):
         count = sum(bool(re.fullmatch(r"hidden_\d+/kernel", name)) for name in arrays)
         names = [*(f"hidden_{i}" for i in range(count)), "mu", "log_std"]
         expected = {f"{name}/{part}" for name in names for part in Layer._fields}
-        unlike = sorted(expected ^ set(arrays))
-        require(not unlike, f"a policy of {count} hidden layers has no {unlike[0] if unlike else ''}, or lacks it")
+        wrong = sorted(expected ^ set(arrays))
+        require(not wrong, f"a policy of {count} hidden layers: {wrong[0] if wrong else ''} is missing or unexpected")
         layers = [Layer(arrays[f"{name}/kernel"], arrays[f"{name}/bias"]) for name in names]
         for name, layer in zip(names, layers, strict=True):
             for part, array in layer._asdict().items():

@@ -2,10 +2,9 @@
 
     from tfsac.quiet_tensorflow import keras, tf
 
-Its import takes seconds, which `--help`, the refusal of a setting and the evaluation of a .tflite file need not wait
-for. On a machine without a GPU, TensorFlow 2.21 writes lines about CUDA that no setting silences (tensorflow issue
-100442): a user would take them for errors, and so would a program that reads standard error for the one line that a
-mistake leaves there.
+Importing it takes seconds; `--help`, a refused setting and the evaluation of a .tflite file do not need it. On a
+machine without a GPU, TensorFlow 2.21 writes lines about CUDA that no setting silences (tensorflow issue 100442). Users
+would take them for errors, and so would programs that expect one line on standard error.
 """
 
 import contextlib

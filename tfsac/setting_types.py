@@ -1,4 +1,4 @@
-"""Settings stand beside what they set: a keyword parameter's annotation says its type, range and choices.
+"""Settings are keyword parameters: the annotation of each says its type, range and choices.
 
     def __init__(self, ..., discount: Fraction = 0.99, hidden_units: Sizes = (256, 256)):
 
@@ -127,7 +127,7 @@ def _mapping(value, annotation):
 
 
 def _plain(value):
-    """What gin files and JSON can both hold; a list becomes a tuple, since JSON would make the one of the other."""
+    """What gin files and JSON can both hold; a list becomes a tuple, since JSON turns tuples into lists."""
     if isinstance(value, dict):
         return _mapping(value, Any)
     if isinstance(value, list | tuple):

@@ -1,10 +1,10 @@
 """Stress-tests a trained policy: python -m tfsac.stress --policy=artifacts/pendulum/policy.tflite --out=stress
 
 --policy takes a .tflite file, a SavedModel directory or a policy.h beside its report.json; --logdir takes a run. Writes
-stress.md, whose first lines say how much delay, noise and weakness it tolerates, stress.json and stress.png. Ctrl-C
-keeps what was measured.
+stress.md, stress.json and stress.png; the first lines of stress.md say how much delay, noise and weakness the policy
+tolerates. Ctrl-C keeps what was measured.
 
-With --device_log=FILE, a log that run_policy.py --log wrote on the machine, it says instead what that log tells.
+With --device_log=FILE, it reports on a log that run_policy.py --log wrote on the machine instead.
 """
 
 import os
@@ -26,9 +26,9 @@ def main():
         require(args.policy, "--device_log needs --policy=FILE, the .tflite file that ran on the device")
         from tfsac.deploy.stress import device_log
 
-        found = device_log.examine(args.device_log, args.policy)
-        print(*device_log.lines(found), sep="\n")
-        return 1 if found["disagreed"] else 0
+        examined = device_log.examine(args.device_log, args.policy)
+        print(*device_log.lines(examined), sep="\n")
+        return 1 if examined["disagreed"] else 0
     require(args.out, "expected --out=DIRECTORY, where stress.md, stress.json and stress.png go")
     require(args.episodes > 1, f"--episodes: expected at least 2, received {args.episodes}")
     require(args.seed >= 0, f"--seed: expected 0 or more, received {args.seed}")
@@ -61,8 +61,8 @@ if __name__ == "__main__":
     flags.DEFINE_string("logdir", None, "Run directory instead.")
     flags.DEFINE_string("compare", None, "Another policy or run, measured in the same worlds on the same starts.")
     flags.DEFINE_string("out", None, "Directory to write stress.md, stress.json and stress.png to.")
-    flags.DEFINE_string("device_log", None, "A log from the device: whether it agrees with the file, rate and delay.")
+    flags.DEFINE_string("device_log", None, "A log from the device: says whether it agrees with the file, rate, delay.")
     flags.DEFINE_integer("episodes", 100, "Starts in each world.")
-    flags.DEFINE_integer("seed", 0, "Of the start states: equal seeds, equal starts.")
+    flags.DEFINE_integer("seed", 0, "Seed of the start states: equal seeds, equal starts.")
     flags.DEFINE_multi_string("trust", [], "A module of yours that the policy's environment names; repeatable.")
     run_command(main)

@@ -3,9 +3,8 @@
     python -m tfsac.sweep --gin_file=gin/sac/reacher.gin --seeds=0-9 --gin_grid='SAC.tau = [0.005, 0.01]'
     python -m tfsac.sweep --gin_file=gin/sac/reacher.gin --trials=30 --search='SAC.tau = loguniform(1e-3, 3e-2)'
 
-A trial is a set of values with every seed, and each seed an ordinary run directory below --out. The same command again
-goes on where a sweep was cut off. At the end --out holds sweep.csv, returns.png, best.gin and, of a search,
-importances.png.
+A trial is a set of values; each of its seeds is an ordinary run directory below --out. If a sweep was cut off, the same
+command continues it. At the end --out holds sweep.csv, returns.png, best.gin and, for a search, importances.png.
 """
 
 import contextlib
@@ -40,7 +39,7 @@ LOOK_EVERY = 2.0  # seconds between two looks at the runs
 
 
 def _train(logdir, settings):
-    """Trains one run, from its last checkpoint if it has one; -> what the user has to mend, or None."""
+    """Trains one run, from its last checkpoint if it has one; -> the mistake that the user has to mend, or None."""
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.setdefault(name, "1")  # a core is a run's: Ray runs as many as there are cores
     checkpoints = logdir / "checkpoints"
@@ -60,22 +59,22 @@ def _remote_train():
 
 
 class Sweep:
-    """Trials, and how each of their runs stands.
+    """Trials, and the state of each of their runs.
 
     Attributes:
         trials: list of `Trial`; a search adds to it.
         states: words by a run's logdir: waits, runs, done, pruned, or 'failed: ' and why.
 
     Args:
-        known: the trials of a grid, or those that an earlier call of a search has ended.
-        states: of these, where `finished` does not say it.
+        begun: the trials of a grid, or those that a search has ended before.
+        states: of these, where `finished` does not tell.
         search: a `run.search.Search`, or None.
         propose: (number, values) -> `Trial`, for the search.
     """
 
-    def __init__(self, known, states=None, search=None, propose=None):
-        self.trials, self._search, self._propose = list(known), search, propose
-        self.states = {run.logdir: "done" if finished(run) else "waits" for trial in known for run in trial.runs}
+    def __init__(self, begun, states=None, search=None, propose=None):
+        self.trials, self._search, self._propose = list(begun), search, propose
+        self.states = {run.logdir: "done" if finished(run) else "waits" for trial in begun for run in trial.runs}
         self.states |= states or {}
         self._open = []  # trials that the search waits for
         self._running = {}  # Ray's reference: run

@@ -35,9 +35,9 @@ class Outcome(NamedTuple):
     """How a training ended.
 
     Attributes:
-        step: where.
+        step: environment steps taken.
         interrupts: the numbers of the signals that interrupted it: normally [].
-        policy: as it is now, a `tfsac.policy.Policy`.
+        policy: the trained one, a `tfsac.policy.Policy`.
     """
 
     step: int
@@ -59,7 +59,7 @@ def train(logdir, settings, restored=None, overwrite=False, ray_address=None):
         An `Outcome`.
 
     Raises:
-        UserError: settings that cannot work; nothing is written then.
+        UserError: settings that cannot work; then nothing is written.
         NonFiniteError: NaN or infinity in a tensor; the last checkpoint is from before it.
         RunError: see `envs.wrap`.
     """
@@ -127,7 +127,7 @@ def _restore(loop, restored, logdir):
     with checkpoint.reading(f"the checkpoint of step {restored.step}"):
         segments = checkpoint.replay_segments(restored)
         for i in loop.set_state(restored.step, restored.facts, restored.arrays, segments):
-            print(f"environment {i} is not deterministic: its episode could not be taken up and begins anew")
+            print(f"environment {i} is not deterministic: its episode could not be continued; a new one begins")
         log = restored.facts["log"]
     finished = Path(logdir) / "finished.json"
     if finished.exists():
@@ -158,7 +158,7 @@ def _described(logdir, env, loop):
 def set_threads():
     """Sets TensorFlow's thread counts and returns (inside one operation, across operations).
 
-    A product of 256-wide layers gains nothing from a second thread, the two critics beside each other do.
+    A product of 256-wide layers gains nothing from a second thread; the two critics side by side do.
     TF_NUM_INTRAOP_THREADS and TF_NUM_INTEROP_THREADS win where they are set.
 
     Raises:
@@ -178,10 +178,10 @@ def set_threads():
 
 
 def _spread_threads():
-    """Gives each of TensorFlow's threads across operations a core of its own, where there are as many.
+    """Gives each of TensorFlow's threads across operations a core of its own.
 
-    Linux wakes both on one core where the other has just been busy with Python, and leaves them there for
-    milliseconds: a gradient step on two cores then takes as long as on one.
+    If the other core has just run Python, Linux wakes both threads on one core and leaves them there for milliseconds:
+    a gradient step on two cores then takes as long as on one.
     """
     tf.config.list_logical_devices()  # starts the threads
     names = {task: (task / "comm").read_text().strip() for task in Path("/proc/self/task").iterdir()}
@@ -197,7 +197,7 @@ def run(logdir, settings, restored=None, overwrite=False, ray_address=None, vide
         video: whether a clip is one of the pictures.
 
     Returns:
-        The exit status of the command: 0, or 128 and the number of the signal that interrupted it.
+        The exit status of the command: 0, or 128 plus the number of the signal that interrupted it.
     """
     try:
         step, interrupts, policy = train(logdir, settings, restored, overwrite, ray_address)

@@ -8,11 +8,11 @@ TRUSTED = ("gymnasium", "shimmy", "tfsac")  # tfsac's own and those that come wi
 
 
 def check_trusted(names, repeated, source):
-    """Refuses to import a module because a file says so.
+    """Refuses modules that a file names, unless they are trusted or the user has named them, too.
 
     Args:
         names: 'module:Name' texts as read from a run directory or an artefact; without a colon they name no module.
-        repeated: such texts, or modules, as the user has said them.
+        repeated: such texts, or modules, that the user has given.
         source: where the names were read, for the message.
 
     Raises:

@@ -346,7 +346,7 @@ class _Checked(gym.Wrapper):
         try:
             super().close()
         except Exception as error:  # nothing depends on it any more
-            print(f"the environment {self._name} raised {_in_one_line(error)} as it was closed", file=sys.stderr)
+            print(f"the environment {self._name} raised {_in_one_line(error)} when it was closed", file=sys.stderr)
 
     def _call(self, function, *args, **kwargs):
         try:

@@ -86,10 +86,10 @@ def record(act, settings, unit_actions, *paths, seconds=SECONDS, seed=0):
         "seed": seed,
         "paths": [str(Path(path).resolve()) for path in paths],
     }
-    known = os.pathsep.join(filter(None, sys.path))  # what the environment is imported from
+    python_path = os.pathsep.join(filter(None, sys.path))  # what the environment is imported from
     done = subprocess.run(
         [sys.executable, "-m", "tfsac.deploy.clip"],
-        input=json.dumps(job), capture_output=True, text=True, env={**os.environ, "PYTHONPATH": known},
+        input=json.dumps(job), capture_output=True, text=True, env={**os.environ, "PYTHONPATH": python_path},
     )  # fmt: skip
     try:
         answer = json.loads(done.stdout)

@@ -51,12 +51,12 @@ def describe(env, settings):
     """
     dt = getattr(env.unwrapped, "dt", None)
     plain = settings is not None and not settings.wrappers  # a wrapper may give other observations and actions
-    known = settings.id if plain else None
+    documented_id = settings.id if plain else None
     size, low, high = env.observation_space.shape[0], env.action_space.low, env.action_space.high
     past = _history(settings, env) if settings else None
     sensors = (size - past["actions"] * len(low)) // past["observations"] if past else size
-    sensed = _named(_OBSERVATIONS.get(known) or _keys(env), "observation", sensors)
-    acted = _named(_ACTIONS.get(known), "action", len(low))
+    sensed = _named(_OBSERVATIONS.get(documented_id) or _keys(env), "observation", sensors)
+    acted = _named(_ACTIONS.get(documented_id), "action", len(low))
     rated = isinstance(dt, Real) and math.isfinite(dt) and dt > 0
     return {
         "environment": {

@@ -117,7 +117,7 @@ def measure(act, reference, samples=False):
     extremes = extreme_observations(reference.states.shape[1])
     extreme_actions = np.array([quiet(x) for x in extremes])
     guarded = np.clip(np.where(np.isnan(extremes), 0, extremes), -reference.limit, reference.limit)
-    found = {
+    measured = {
         "error": _error(actions, expected.actions, reference, reference.states),
         "extreme_error": _error(
             extreme_actions, [reference.deterministic.act(x) for x in guarded], reference, extremes
@@ -132,14 +132,14 @@ def measure(act, reference, samples=False):
     }
     if np.all(np.isfinite(actions)):
         returns = rollout(with_noise(act, size) if samples else act, reference.env, len(expected.returns))[0]
-        found["return"] = {
+        measured["return"] = {
             "mean": float(np.mean(returns)),
             "std": float(np.std(returns, ddof=1)),
             "episodes": len(returns),
         }
         interval = confidence_interval(np.subtract(returns, expected.returns))
-        found["return_difference"] = dict(zip(("mean", "low", "high"), interval, strict=True))
-    return found
+        measured["return_difference"] = dict(zip(("mean", "low", "high"), interval, strict=True))
+    return measured
 
 
 def extreme_observations(observation_dim):

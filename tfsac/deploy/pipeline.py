@@ -65,13 +65,13 @@ def export(policy, states, env, settings, training, out, episodes=100, name=None
     with replaced_whole(out) as folder:
         deployable = prepare(policy, states, env, settings, training, name)
         reference = ladder.make_reference(deployable, env, episodes)
-        left_out, found = [], None
+        left_out, stress_results = [], None
         with _stressed(deployable, settings, episodes) if stress else nullcontext() as stressed:
             artefacts = {
                 form.file: _make(form, folder / form.file, deployable, reference, stressed) for form in FORMATS
             }
             if stressed:
-                left_out, found = stressed.left_out, stressed.found
+                left_out, stress_results = stressed.left_out, stressed.results
         verdicts = {entry["verdict"] for entry in artefacts.values()}
         result = {
             "passed": False if "FAILED" in verdicts else None if "not checked" in verdicts else True,
@@ -83,7 +83,7 @@ def export(policy, states, env, settings, training, out, episodes=100, name=None
             "repeats_starts": reference.repeats_starts,
             "states": len(deployable.states),
             "guard_limit": deployable.limit,
-            "stress": found,
+            "stress": stress_results,
             "artefacts": artefacts,
         }
         result["left_out"] = left_out + show(folder / "policy.tflite", env, settings, folder, page, video)
@@ -143,9 +143,9 @@ def _make(form, path, deployable, reference, stressed):
         entry["not_checked"] = str(reason)
     else:
         measured = ladder.measure(act, reference, form.samples)
-        checks, found = form.finish(path, act, deployable, measured)
+        checks, extra = form.finish(path, act, deployable, measured)
         checks = ladder.check(form, measured, reference) | checks
-        entry = {"verdict": "passed" if all(checks.values()) else "FAILED", "checks": checks, **measured, **found}
+        entry = {"verdict": "passed" if all(checks.values()) else "FAILED", "checks": checks, **measured, **extra}
         if stressed and measured["return"] and not form.samples:
             entry["stress"] = stressed.compare(act)
     if path.is_file():

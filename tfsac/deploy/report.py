@@ -128,7 +128,7 @@ def _markdown(result, formats):
 
 def _under_stress(result, formats):
     """The section on the short stress test."""
-    found = result["stress"]
+    stress = result["stress"]
     compared = [form for form in formats if result["artefacts"][form.file].get("stress")]
 
     def cell(form, world):
@@ -141,14 +141,14 @@ def _under_stress(result, formats):
 
     rows = [
         [world["label"], f"{world['return']:.4g}", *(cell(form, name) for form in compared)]
-        for name, world in found["worlds"].items()
+        for name, world in stress["worlds"].items()
     ]
     header = ["world", "the trained policy's return", *(f"`{form.file}`" for form in compared)]
     return [
         "## Under stress",
         "",
-        f"Over {found['episodes']} starts the trained policy returns {found['return']:.4g}, random actions "
-        f"{found['random_return']:.4g}. It tolerates a disturbance that alone leaves it 90 % of that gain, as all "
+        f"Over {stress['episodes']} starts the trained policy returns {stress['return']:.4g}, random actions "
+        f"{stress['random_return']:.4g}. It tolerates a disturbance that alone leaves it 90 % of that gain, as all "
         "milder ones that were tried. The noise is in parts of each observation's standard deviation. In three "
         "disturbed worlds every file ran on the same starts as the trained policy: 95 % interval of the difference in "
         "return, and its far end in parts of the gain, marked where that is above "

@@ -40,7 +40,7 @@ class Finding(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """What was found in a record.
+    """The findings in a record.
 
     Attributes:
         findings: causes first, strongest first; what another finding explains stands at the end.
@@ -78,18 +78,18 @@ def diagnose(record, thresholds=THRESHOLDS, min_updates=MIN_UPDATES):
         measured = {name: measure(view) for name, measure in MEASURES.items()}
         updates = int(view.updates[-1]) if view.rows else 0
     too_early = updates < min_updates
-    found, unseen, looked = [], [], 0
+    findings, unseen, looked = [], [], 0
     for symptom in SYMPTOMS:
         if too_early and symptom.name != "not_finite":
             continue
         finding = _find(symptom, measured, thresholds)
         if finding:
-            found.append(finding)
+            findings.append(finding)
         if any(all(measured[c.measure] for c in conditions) for conditions in symptom.alternatives):
             looked += 1
         else:
             unseen.append((symptom, _lacking(symptom, measured, view)))
-    return Diagnosis(_ranked(found), looked, unseen, updates, too_early)
+    return Diagnosis(_ranked(findings), looked, unseen, updates, too_early)
 
 
 def _find(symptom, measured, thresholds):
@@ -119,14 +119,14 @@ def _lacking(symptom, measured, view):
     return tuple(dict.fromkeys(lacking))
 
 
-def _ranked(found):
+def _ranked(findings):
     """By level and then as in SYMPTOMS; what a clear finding explains goes to the end."""
     causes = {}
-    for finding in found:
+    for finding in findings:
         if finding.symptom.level == STRONG and finding.symptom.name not in causes:
             causes |= {name: finding.symptom for name in finding.symptom.explains if name not in causes}
-    found = [finding._replace(cause=causes.get(finding.symptom.name)) for finding in found]
-    return sorted(found, key=lambda x: (x.cause is not None, LEVELS.index(x.symptom.level)))  # stable
+    findings = [finding._replace(cause=causes.get(finding.symptom.name)) for finding in findings]
+    return sorted(findings, key=lambda x: (x.cause is not None, LEVELS.index(x.symptom.level)))  # stable
 
 
 def described(diagnosis, record):

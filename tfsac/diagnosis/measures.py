@@ -447,10 +447,10 @@ def _cosine(x, y):
 
 def _filled(values):
     """A row without a value takes the last one that has one, or the first to come."""
-    known = np.flatnonzero(np.isfinite(values))
-    if not len(known):
+    finite = np.flatnonzero(np.isfinite(values))
+    if not len(finite):
         return values
-    return values[known[np.maximum(np.searchsorted(known, np.arange(len(values)), side="right") - 1, 0)]]
+    return values[finite[np.maximum(np.searchsorted(finite, np.arange(len(values)), side="right") - 1, 0)]]
 
 
 def observation_sizes(record):

@@ -4,7 +4,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tfsac.diagnosis.measures import MEASURES, View
-from tfsac.diagnosis.symptoms import NOTE
 from tfsac.diagnosis.thresholds import THRESHOLDS
 
 POINTS = 40  # of a curve
@@ -14,14 +13,14 @@ WHERE_HEALTHY = ("q_reach", "entropy_gap", "loss_sign")  # what is shown where n
 
 def draw(record, diagnosis, path):
     """Writes the picture, a PNG."""
-    found = {x.evidence[0].condition.measure: x for x in diagnosis.findings if x.symptom.level != NOTE and not x.cause}
-    curves = {name: _curve(record, name) for name in (found or WHERE_HEALTHY)}
+    findings = {x.evidence[0].condition.measure: x for x in diagnosis.suspicious if not x.cause}
+    curves = {name: _curve(record, name) for name in (findings or WHERE_HEALTHY)}
     shown = [name for name, (steps, _) in curves.items() if len(steps) > 1][:PANELS]
     figure = Figure(figsize=(7, 2.2 * (1 + len(shown))), layout="constrained")
     axes = figure.subplots(1 + len(shown), sharex=True, squeeze=False)[:, 0]
     _draw_returns(axes[0], record)
     for panel, name in zip(axes[1:], shown, strict=True):
-        finding = found.get(name)
+        finding = findings.get(name)
         threshold = finding.evidence[0].threshold if finding else THRESHOLDS.get(name)
         _draw_measure(panel, *curves[name], threshold)
         title = f"{finding.symptom.level}: {finding.symptom.title}\n" if finding else ""

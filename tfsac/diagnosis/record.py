@@ -107,22 +107,22 @@ def read_run(logdir, facts=None, replay=True):
         (logdir / "config.gin").is_file(),
         f"no {logdir}/config.gin: expected the directory of a run (--logdir of tfsac.train), or a .csv file",
     )
-    known = _settings(logdir / "config.gin")
-    if "discount" in known:
-        known.setdefault("tau", 1.0)  # an algorithm without target networks
-    scale, transitions, remarks = known.pop("observation_scale", None), None, []
+    settings = _settings(logdir / "config.gin")
+    if "discount" in settings:
+        settings.setdefault("tau", 1.0)  # an algorithm without target networks
+    scale, transitions, remarks = settings.pop("observation_scale", None), None, []
     if replay:
         try:
             transitions = _read_replay(logdir / "checkpoints")
-            known["action_dim"] = transitions.action.shape[1]
+            settings["action_dim"] = transitions.action.shape[1]
         except (UserError, RunError) as error:  # the tables may still say what is wrong
             remarks.append(f"observations and actions were not looked at: {error}")
-    known = {name: value for name, value in (known | (facts or {})).items() if name in FACTS and value is not None}
+    settings |= facts or {}
     return Record(
         metrics=read_csv(logdir / "metrics.csv"),
         training=read_csv(logdir / "episodes.csv"),
         evaluations=means(read_csv(logdir / "evaluations.csv")),
-        facts=known,
+        facts={name: value for name, value in settings.items() if name in FACTS and value is not None},
         transitions=transitions,
         observation_scale=scale,
         remarks=tuple(remarks),
@@ -192,14 +192,14 @@ def read_csv_with_gaps(path):
 
 def columns(rows, path):
     """Columns as `read_csv_with_gaps` gives them, of rows that were read from that file: dicts of text by column."""
-    found = defaultdict(list)
+    numbers = defaultdict(list)
     for row in rows:
         for name, cell in row.items():
             try:
-                found[name].append(_number(cell))
+                numbers[name].append(_number(cell))
             except (TypeError, ValueError) as error:
                 raise UserError(f"{path}: expected numbers in the column {name}, received {cell!r}") from error
-    return {name: np.array(values) for name, values in found.items()}
+    return {name: np.array(values) for name, values in numbers.items()}
 
 
 def means(evaluations):

@@ -69,7 +69,7 @@ class Checkpoint(NamedTuple):
 def reading(what):
     """A context that turns any error into a UserError of one line; a RunError passes as it is.
 
-    It is for files that may be a stranger's: the code that reads them need not foresee everything.
+    It is for files that may come from strangers: the code that reads them need not foresee everything.
     """
     try:
         yield
@@ -81,7 +81,7 @@ def reading(what):
 
 
 def save(folder, step, facts, arrays, replay):
-    """Writes a checkpoint, or nothing if there is one of this step; a crash at any moment leaves the others usable.
+    """Writes a checkpoint, unless there is one of this step; a crash at any moment leaves the others usable.
 
     Args:
         folder: the run's folder of checkpoints, made if missing.
@@ -92,15 +92,15 @@ def save(folder, step, facts, arrays, replay):
         RunError: it could not be written, because of a full disk for instance.
     """
     folder = Path(folder)
-    known = steps(folder)
-    if step in known:
+    saved = steps(folder)
+    if step in saved:
         return
     partial = folder / "partial"
     try:
         (folder / "replay").mkdir(parents=True, exist_ok=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        sums = _replay_sums(_path(folder, known[-1])) if known else {}
+        sums = _replay_sums(_path(folder, saved[-1])) if saved else {}
         sums = _save_replay(folder, replay, sums)
         facts = {**facts, "format": FORMAT, "step": step, "replay_files": list(sums)}
         sums["state.npz"] = _write(partial / "state.npz", lambda file: np.savez(file, **arrays))
@@ -112,7 +112,7 @@ def save(folder, step, facts, arrays, replay):
         partial.rename(_path(folder, step))  # the checkpoint exists from here on
         _prune(folder)
     except OSError as error:
-        left = f"the last complete one is of step {known[-1]}" if known else "there is no earlier one"
+        left = f"the last complete one is of step {saved[-1]}" if saved else "there is no earlier one"
         reason = error if error.errno else f"{error} (is the disk full?)"  # numpy says no more than how far it came
         raise RunError(f"cannot write the checkpoint of step {step}: {reason}; {left}") from error
 
@@ -124,22 +124,22 @@ def steps(folder):
 
 
 def restore(folder):
-    """Reads the last checkpoint of the folder, once every file of it is found sound.
+    """Reads the last checkpoint of the folder, after checking every file of it.
 
     Raises:
         UserError: there is none, or it is damaged; the line names the file and offers the checkpoint before it.
     """
-    known = None
-    while known != (known := steps(folder)):  # again, should a run that goes on have removed what is read here
-        require(known, f"no checkpoint in {folder}: expected a run that has saved one")
-        path = _path(folder, known[-1])
+    saved = None
+    while saved != (saved := steps(folder)):  # again, should a run that goes on have removed what is read here
+        require(saved, f"no checkpoint in {folder}: expected a run that has saved one")
+        path = _path(folder, saved[-1])
         try:
             with reading(path):
                 return _read(path)
         except UserError as error:
             damage = error
-    cure = f"remove {path} to go on from step {known[-2]}" if len(known) > 1 else "there is no earlier one"
-    raise UserError(f"the checkpoint of step {known[-1]} is damaged: {damage}; {cure}") from damage
+    cure = f"remove {path} to go on from step {saved[-2]}" if len(saved) > 1 else "there is no earlier one"
+    raise UserError(f"the checkpoint of step {saved[-1]} is damaged: {damage}; {cure}") from damage
 
 
 def _read(path):
@@ -189,7 +189,7 @@ def _from_format_1(facts, arrays):
 
 
 def replay_segments(checkpoint):
-    """Yields the rows that the replay held, oldest first, one matrix a file; UserError where one is no such matrix."""
+    """Yields the rows of the replay, oldest first, one matrix for each file; UserError if one is no such matrix."""
     replay = checkpoint.facts["replay"]
     oldest = replay["inserted"] - min(replay["inserted"], replay["capacity"])
     for path in checkpoint.replay_files:
@@ -221,11 +221,11 @@ def _save_replay(folder, replay, earlier):
 
 
 def _prune(folder):
-    """Removes all but the last checkpoints, and the replay files that none of these needs."""
-    known = steps(folder)
-    for step in known[:-KEPT]:
+    """Removes all but the last checkpoints, and the replay files that these do not need."""
+    saved = steps(folder)
+    for step in saved[:-KEPT]:
         shutil.rmtree(_path(folder, step))
-    needed = {Path(name).name for step in known[-KEPT:] for name in _replay_sums(_path(folder, step))}
+    needed = {Path(name).name for step in saved[-KEPT:] for name in _replay_sums(_path(folder, step))}
     for path in (folder / "replay").iterdir():
         if path.name not in needed:
             path.unlink()

@@ -15,7 +15,7 @@ from tfsac import __version__, setting_types
 from tfsac.errors import UserError, require
 
 SHORT_FORMS = {"train.env_id": "env.id"}
-# What users of other libraries type, and what is meant.
+# What users of other libraries type, and our names for it.
 OTHER_NAMES = {
     "gamma": "discount",
     "lr": "policy_learning_rate and q_learning_rate",
@@ -82,15 +82,15 @@ def resolve(bindings, configurables):
         {scope: {parameter: value}}, complete with defaults.
 
     Raises:
-        UserError: a binding that nothing reads, a value of the wrong type or out of range.
+        UserError: an unknown setting, a value of the wrong type or out of range.
     """
     settable = {scope: setting_types.parameters(configurable) for scope, configurable in configurables.items()}
     settings = {scope: {k: default for k, (_, default) in named.items()} for scope, named in settable.items()}
     for dotted, value in bindings.items():
         scope, _, parameter = dotted.rpartition(".")
         if parameter not in settable.get(scope, {}):
-            known = [f"{scope}.{k}" for scope, named in settable.items() for k in named]
-            raise UserError(f"nothing in this run reads {dotted}: {_hint(dotted, known)}")
+            names = [f"{scope}.{k}" for scope, named in settable.items() for k in named]
+            raise UserError(f"unknown setting {dotted}: {_hint(dotted, names)}")
         settings[scope][parameter] = setting_types.checked(dotted, value, settable[scope][parameter][0])
     return settings
 
@@ -101,7 +101,7 @@ def _hint(dotted, names):
     if meant and set(meant.split(" and ")) <= can_be_set:
         return f"did you mean {meant}?"
     near = difflib.get_close_matches(dotted, names, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"it can read {', '.join(names)}"
+    return f"did you mean {' or '.join(near)}?" if near else f"this run has {', '.join(names)}"
 
 
 def write(settings):

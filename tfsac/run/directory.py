@@ -17,7 +17,7 @@ NAMES = (
 
 
 def default_name(env_id, prefix=""):
-    """runs/<prefix><environment>-<time>, to the microsecond: of many runs started at once no two get one name."""
+    """runs/<prefix><environment>-<time>, to the microsecond: runs that start at once get different names."""
     return f"runs/{prefix}{re.sub('[:/]', '-', env_id)}-{datetime.now():%Y%m%d-%H%M%S-%f}"
 
 
@@ -27,7 +27,7 @@ def holds_run(logdir):
 
 
 def check_free(logdir, overwrite):
-    """Refuses, with UserError, a directory that holds a run, unless it is to be overwritten."""
+    """Refuses, with UserError, a directory that holds a run, unless overwrite is set."""
     require(not Path(logdir).exists() or Path(logdir).is_dir(), f"--logdir={logdir} is a file, expected a directory")
     require(
         overwrite or not holds_run(logdir),
@@ -36,9 +36,9 @@ def check_free(logdir, overwrite):
 
 
 def take(logdir, overwrite):
-    """Takes the directory, made if missing, for this process; removes an earlier run if it is to be overwritten.
+    """Locks the directory, made if missing, for this process; with overwrite, removes an earlier run.
 
-    The kernel releases the lock with the process, however that ends, so that no stale lock exists.
+    The kernel releases the lock when the process ends, in whatever way; so there is no stale lock.
 
     Returns:
         The open lock file: the lock lasts as long as it does.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, for as long as a run lasts: noted, answered at once, and acted on where nothing gets lost."""
+"""Ctrl-C and SIGTERM during a run: answered at once, and obeyed where nothing gets lost."""
 
 import os
 import signal
@@ -8,8 +8,7 @@ import threading
 class Interrupts:
     """A context in which the first SIGINT or SIGTERM is noted, and answered with a line on standard output.
 
-    Outside of the main thread, where Python delivers no signals, it does nothing. In the end the handlers from before
-    are back.
+    Outside of the main thread, where Python delivers no signals, it does nothing. It restores the handlers at its end.
 
     Attributes:
         received: the numbers of the signals noted: one, or none yet.
@@ -37,4 +36,4 @@ class Interrupts:
     def _note(self, number, _):
         self.received.append(number)
         signal.signal(number, self._before[number] if self._second is None else self._second)
-        os.write(1, b"\nsaving; again to end at once\n")  # print may be what was interrupted
+        os.write(1, b"\nsaving; interrupt again to end at once\n")  # print may be what was interrupted

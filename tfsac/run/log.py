@@ -48,7 +48,7 @@ class RunLog:
         logdir: the run directory.
         total_steps: where the progress bar ends.
         step: where the run stands; above 0 after a resume.
-        state: the `LogState` at that step; rows written since are cut off, so that none is there twice.
+        state: the `LogState` at that step; later rows are cut off, so that none is there twice.
         shown: the metrics that the progress bar shows beside returns.
     """
 
@@ -90,7 +90,7 @@ class RunLog:
         self._show(**{name: means[name] for name in self._shown_metrics if name in means})
 
     def evaluation(self, step, returns, lengths):
-        """Logs the returns and lengths of evaluation episodes, one entry an episode."""
+        """Logs the returns and lengths of evaluation episodes, one number for each episode."""
         for episode, (total, length) in enumerate(zip(returns, lengths, strict=True)):
             self._write("evaluations", {"step": step, "episode": episode, "return": total, "length": length})
         self.evaluated = step
@@ -104,7 +104,7 @@ class RunLog:
 
     @property
     def seconds(self):
-        """Since the start of the run; time before a resume counts, time between does not."""
+        """Seconds that the run has taken, without the time between a stop and a resume."""
         return self._began_after + time.monotonic() - self._began
 
     def get_state(self):

@@ -21,15 +21,15 @@ class TrainSettings(NamedTuple):
     """Scope `train` of gin files. Every number of steps counts environment steps, all environments together.
 
     Attributes:
-        algorithm: a name of `algorithms.registry`, or `module:Class`, an `Agent` of the user's own. Without one it is
-            that of which other settings are given, or else crossq, which learns soonest.
+        algorithm: a name of `algorithms.registry`, or `module:Class`, an `Agent` of the user's own. If not given: the
+            algorithm whose settings are given, or else crossq, which learns soonest.
         seed: of weights, noise, replay, exploration and episodes.
         total_steps: of the whole run.
-        start_steps: so many first actions are uniform in [-1, 1]^A, and nothing is learned before.
-        batch_size: transitions a gradient step.
+        start_steps: number of first actions that are uniform in [-1, 1]^A; learning begins after them.
+        batch_size: transitions in a gradient step.
         replay_capacity: transitions kept.
         num_envs: environments side by side, of each collector if there are collectors.
-        env_processes: whether each environment is stepped in a process of its own, beside the learner: for slow
+        env_processes: whether each environment has a process of its own and steps while the learner updates: for slow
             simulators. The acting policy is then one block older.
         collectors: Ray actors that step the environments beside the learner; 0 steps them in this process.
         updates_per_step: gradient steps for each environment step.
@@ -37,9 +37,9 @@ class TrainSettings(NamedTuple):
         eval_every, checkpoint_every: steps between two evaluations, two checkpoints; eval_every = None makes neither
             evaluations nor an environment for them.
         eval_episodes: episodes of an evaluation, with the deterministic policy.
-        init_from: a run directory, whose networks, temperature and optimisers this one begins with; its policy acts
-            from the first step on. None begins with random weights.
-        init_replay: whether it begins with the transitions of that run, too.
+        init_from: a run directory; this run begins with its networks, temperature and optimisers, and acts with its
+            policy from the first step on. None begins with random weights.
+        init_replay: whether this run also begins with the transitions of that run.
     """
 
     algorithm: str = "crossq"
@@ -66,13 +66,13 @@ class TrainSettings(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What came of one block of environment steps.
+    """The result of one block of environment steps.
 
     Attributes:
         before, step: the steps taken before it and after it.
         last: whether it is the last.
         episodes: (step, return, length) of each finished episode.
-        metrics: numpy arrays by name, one number a gradient step; None while nothing is learned yet.
+        metrics: numpy arrays by name, one number for each gradient step; None while nothing is learned yet.
     """
 
     before: int
@@ -87,7 +87,7 @@ class Block(NamedTuple):
 
 
 class Loop:
-    """An agent, its replay and its environments, and how far they have come.
+    """An agent, its replay and its environments.
 
     # Deviation: steps_per_call environment steps, then as many gradient steps (times updates_per_step) in one
     # compiled call; 2018b, appendix D, alternates one and one; because every call of TensorFlow costs time. The policy
@@ -118,7 +118,7 @@ class Loop:
         return self._behaviour.policy
 
     def block_at(self, total_steps):
-        """The `Block` that has just ended, without what came of it."""
+        """The `Block` that has just ended, without its results."""
         before = max(0, self.step - 1) // self.options.steps_per_call * self.options.steps_per_call
         return Block(before, self.step, self.step == total_steps, [], None)
 
@@ -156,7 +156,7 @@ class Loop:
         return metrics
 
     def get_state(self):
-        """-> what JSON can hold by part, and numpy arrays by 'part/name'; the rows of the replay are apart."""
+        """-> facts that JSON can hold, by part, and numpy arrays by 'part/name'; without the rows of the replay."""
         episodes, observations = self.collector.get_state()
         low, high = self.action_bounds
         facts = {
@@ -224,8 +224,8 @@ def make_loop(settings, envs=None, ray_address=None):
 
     Args:
         settings: {scope: {parameter: value}}, from `run.settings.read`.
-        envs: the environments to step, from `envs.wrap`, where they are objects of the user's own; None makes those
-            that the settings name.
+        envs: the environments to step, from `envs.wrap`, if they are objects of the user's own; None makes those that
+            the settings name.
         ray_address: for collectors, see `remote_collectors.connect`.
 
     Raises:
@@ -241,7 +241,7 @@ def make_loop(settings, envs=None, ray_address=None):
         not (options.collectors and options.env_processes),
         "train.env_processes and train.collectors exclude each other: processes of this machine, or Ray's",
     )
-    # Where the environments are stepped elsewhere one is made here, too: it tells the sizes.
+    # If the environments are stepped elsewhere, one is made here, too: it tells the sizes.
     envs = envs or [env.make() for _ in range(1 if elsewhere else options.num_envs)]
     agent = make_agent(settings, envs[0])
     rows = min(options.replay_capacity, options.total_steps)

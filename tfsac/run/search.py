@@ -63,7 +63,7 @@ def parse(texts, take):
     distributions = [_parse(text, take) for text in texts]
     names = [distribution.name for distribution in distributions]
     twice = [name for name in names if names.count(name) > 1]
-    require(not twice, f"--search: {twice[0] if twice else ''} stands there twice: expected one distribution a setting")
+    require(not twice, f"--search: {twice[0] if twice else ''} is given twice: expected one distribution a setting")
     return distributions
 
 
@@ -82,7 +82,7 @@ def _parse(text, take):
     values = tuple(value for _, value in taken)
     if kind == "choice":
         require(len(values) > 1, f"--search: {name}: expected two choices or more, received {len(values)}")
-        require(len(set(map(repr, values))) == len(values), f"--search: {name}: a choice stands there twice")
+        require(len(set(map(repr, values))) == len(values), f"--search: {name}: a choice is given twice")
     else:
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         require(
@@ -94,11 +94,11 @@ def _parse(text, take):
 
 
 class Search:
-    """An Optuna study, kept in a file: proposes values, hears what came of them, says what is not worth its time.
+    """An Optuna study, kept in a file: proposes values, takes their results and says which trials to prune.
 
-    The sampler is TPE; it counts trials under way as bad ones, so that those beside each other differ. A trial is
-    pruned where its best evaluation so far is below the median of the others' up to the same step (Optuna's
-    MedianPruner), once five are done.
+    The sampler is TPE; it counts unfinished trials as bad ones, so that trials side by side differ. Once five trials
+    are done, a trial is pruned if its best evaluation so far is below the median of the others' up to the same step
+    (Optuna's MedianPruner).
 
     Args:
         path: of the journal file.

@@ -43,7 +43,7 @@ def read(gin_files, gin_params, resumed=None, trusted=()):
 
 
 def _implied(bindings):
-    """Who sets SAC.tau and names no algorithm means sac; who sets nothing of one gets the default."""
+    """The algorithm whose settings are given (SAC.tau means sac); the default if none or several are."""
     named = {binding.split(".")[0] for binding in bindings}
     implied = [name for name, algorithm in registry.ALGORITHMS.items() if algorithm.scope in named]
     return implied[0] if len(implied) == 1 else TrainSettings().algorithm
@@ -61,8 +61,8 @@ def check_unchanged(settings, before):
 
     Args:
         settings: of the run to go on with.
-        before: those of its checkpoint, as JSON gives them back. What it lacks, because the parameter did not exist
-            when the run began, had what is its default now.
+        before: those of its checkpoint, as JSON gives them back. A parameter that did not exist when the run began is
+            missing there and counts as its default.
     """
     settable = scopes(registry.find(settings["train"]["algorithm"]))
     bindings = {
@@ -84,6 +84,6 @@ def modules(settings):
 
 
 def _modules(bindings):
-    """`modules` of what has not been resolved yet, since the algorithm's own settings are not known."""
-    known = {name: value for name, value in bindings.items() if name.split(".")[0] in ("train", "env")}
-    return modules(config.resolve(known, {"train": TrainSettings, "env": EnvSettings}))
+    """`modules` of bindings that are not resolved yet, since the algorithm's own settings are unknown."""
+    shared = {name: value for name, value in bindings.items() if name.split(".")[0] in ("train", "env")}
+    return modules(config.resolve(shared, {"train": TrainSettings, "env": EnvSettings}))

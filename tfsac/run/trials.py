@@ -1,6 +1,6 @@
-"""What a sweep tries, and what came of it: trials, read from settings and from the run directories that they leave.
+"""The trials of a sweep and their results, read from settings and from run directories.
 
-A trial is a set of values with every seed; each seed is a run, in an ordinary run directory.
+A trial is a set of values; each of its seeds is a run, in an ordinary run directory.
 """
 
 import csv
@@ -91,7 +91,7 @@ def grid_trials(gin_files, gin_params, seeds, gin_grid, out):
 
 
 def _check(trials):
-    """Refuses, with UserError, what each run would refuse, and to go on with a sweep of other settings."""
+    """Refuses, with UserError, settings that a run would refuse, and a directory with a sweep of other settings."""
     runs = [run for trial in trials for run in trial.runs]
     for env in {repr(run.settings["env"]): run.settings["env"] for run in runs}.values():
         EnvSettings(**env).make().close()
@@ -159,7 +159,7 @@ def evaluations(logdir):
 
 
 def finished(run):
-    """Whether the run has come to its end, pictures and all."""
+    """Whether the run has ended and drawn its pictures."""
     done = checkpoint.steps(run.logdir / "checkpoints")[-1:]
     return done == [run.settings["train"]["total_steps"]] and (run.logdir / "returns.png").exists()
 

@@ -62,12 +62,12 @@ class Randomize(Seeded):
 
     def __init__(self, env, factors):
         super().__init__(env)
-        known = known_factors(env)
+        names = known_factors(env)
         for name, factor in factors.items():
             require(
-                name in known,
-                f"env.randomize: {name!r} is nothing that {type(env.unwrapped).__name__} lets vary; it has "
-                f"{', '.join(known) or 'nothing of the kind'}",
+                name in names,
+                f"env.randomize: {name!r} cannot vary in {type(env.unwrapped).__name__}; these can: "
+                f"{', '.join(names) or 'none'}",
             )
             require_pair(f"env.randomize[{name!r}]", factor)
         self.factors, self._mujoco = factors, mujoco_parts(env)

@@ -38,7 +38,7 @@ def footprint(directory):
         }
 
 
-def _deepest_stack(disassembly, entry):
+def _deepest_stack(disassembly, function):
     """Bytes of stack on the deepest path from a function, from Thumb disassembly; -fstack-usage omits the library."""
     frames, calls = {}, {}
     for block in re.split(r"\n(?=\w+ <)", disassembly):
@@ -56,7 +56,7 @@ def _deepest_stack(disassembly, entry):
     def depth(name):
         return frames.get(name, 0) + max((depth(callee) for callee in calls.get(name, ())), default=0)
 
-    return depth(entry)
+    return depth(function)
 
 
 def _register_bytes(register):

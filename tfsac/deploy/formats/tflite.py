@@ -147,10 +147,10 @@ def with_facts(model, facts):
         tree.metadata.pop()
         tree.buffers.pop()
     if facts is not None:
-        entry, buffer = schema.MetadataT(), schema.BufferT()
-        entry.name, entry.buffer = METADATA_NAME, len(tree.buffers)
+        metadata, buffer = schema.MetadataT(), schema.BufferT()
+        metadata.name, metadata.buffer = METADATA_NAME, len(tree.buffers)
         buffer.data = np.frombuffer(json.dumps(facts, allow_nan=False).encode(), np.uint8)
-        tree.metadata = [*(tree.metadata or []), entry]
+        tree.metadata = [*(tree.metadata or []), metadata]
         tree.buffers.append(buffer)
     return _pack(tree)
 

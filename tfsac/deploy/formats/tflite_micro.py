@@ -48,8 +48,8 @@ def micro_arena(model):
     """
     if importlib.util.find_spec("tflite_micro") is None:
         return None
-    found = subprocess.run([sys.executable, "-c", _BISECTION], input=model, capture_output=True, check=True).stdout
-    return int(found) if found else None
+    arena = subprocess.run([sys.executable, "-c", _BISECTION], input=model, capture_output=True, check=True).stdout
+    return int(arena) if arena else None
 
 
 def micro_policy(model):

@@ -107,25 +107,25 @@ def examine(path, policy_path):
     }
 
 
-def lines(found):
+def lines(examined):
     """The same for people."""
-    steps = found["steps"]
-    agreed = steps - found["disagreed"]
-    said = "" if found["largest_error"] is None else f"; largest error {found['largest_error']:.2e} of the span"
-    yield f"{agreed} of {steps} commands are the file's, to {found['tolerance']:.0e} of the span{said}"
-    if found["rate_hz"]:
-        trained = f", trained for {found['trained_rate_hz']:.4g} Hz" if found["trained_rate_hz"] else ""
+    steps = examined["steps"]
+    agreed = steps - examined["disagreed"]
+    said = "" if examined["largest_error"] is None else f"; largest error {examined['largest_error']:.2e} of the span"
+    yield f"{agreed} of {steps} commands are the file's, to {examined['tolerance']:.0e} of the span{said}"
+    if examined["rate_hz"]:
+        trained = f", trained for {examined['trained_rate_hz']:.4g} Hz" if examined["trained_rate_hz"] else ""
         yield (
-            f"rate {found['rate_hz']:.4g} Hz{trained}; {100 * found['odd_periods']:.1f} % of the periods lie outside "
-            f"{run_policy.FASTEST} to {run_policy.SLOWEST} of the control period"
+            f"rate {examined['rate_hz']:.4g} Hz{trained}; {100 * examined['odd_periods']:.1f} % of the periods lie "
+            f"outside {run_policy.FASTEST} to {run_policy.SLOWEST} of the control period"
         )
-    if found["delay_steps"] is None:
+    if examined["delay_steps"] is None:
         yield "delay: no number of steps explains the log clearly better than all others; log a livelier motion"
     else:
-        yield f"delay: a command shows in the observations as if it took effect {found['delay_steps']} steps late"
-    for name, share in found["outside"].items():
+        yield f"delay: a command shows in the observations as if it took effect {examined['delay_steps']} steps late"
+    for name, share in examined["outside"].items():
         yield f"{name}: outside the range of training in {100 * share:.1f} % of the steps"
-    if not found["outside"]:
+    if not examined["outside"]:
         yield "every observation lay inside the range of training"
 
 

@@ -54,17 +54,17 @@ def _tflite(path):
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path), num_threads=1)
-    (entry,), (exit_,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (input_,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
     resized = []
 
     def act(observations):
         if resized != list(observations.shape):
             resized[:] = observations.shape
-            interpreter.resize_tensor_input(entry["index"], resized)
+            interpreter.resize_tensor_input(input_["index"], resized)
             interpreter.allocate_tensors()
-        interpreter.set_tensor(entry["index"], observations.astype(np.float32))
+        interpreter.set_tensor(input_["index"], observations.astype(np.float32))
         interpreter.invoke()
-        return interpreter.get_tensor(exit_["index"])
+        return interpreter.get_tensor(output["index"])
 
     return act
 

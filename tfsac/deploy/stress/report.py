@@ -32,15 +32,15 @@ def write(out, result):
 def tolerates(result):
     """What the file tolerates, a line for each disturbance."""
     lines = []
-    for entry in result["disturbances"]:
-        kept = entry["tolerated"]
-        if entry["no_effect"]:
+    for disturbance in result["disturbances"]:
+        kept = disturbance["tolerated"]
+        if disturbance["no_effect"]:
             words = "no effect on this task, so nothing is known of it"
         elif kept is None:
-            words = f"not even {_mildest(entry)}"
+            words = f"not even {_mildest(disturbance)}"
         else:
             words = kept["label"] + (" and maybe more: no level was too much" if kept["all_levels"] else "")
-        lines.append(f"{entry['title']}: {words}")
+        lines.append(f"{disturbance['title']}: {words}")
     return lines
 
 
@@ -70,16 +70,17 @@ def text(result):
         "|---|---|---|---|---|---|---|---|---|" + ("---|---|" if result["compared_with"] else ""),
         _row("**as it was trained**", base),
     ]
-    for entry in result["disturbances"]:
-        note = ": no effect on this task" if entry["no_effect"] else ""
+    for disturbance in result["disturbances"]:
+        note = ": no effect on this task" if disturbance["no_effect"] else ""
         blank = "|" * (9 + 2 * bool(result["compared_with"]))
-        lines += [f"| **{entry['title']}**{note} {blank}", *(_row(row["label"], row) for row in entry["levels"])]
+        lines += [f"| **{disturbance['title']}**{note} {blank}"]
+        lines += [_row(row["label"], row) for row in disturbance["levels"]]
     lines += ["", *_notes(result)]
     return lines
 
 
-def _mildest(entry):
-    return min(entry["levels"], key=lambda row: abs(row["level"] - entry["neutral"]))["label"]
+def _mildest(disturbance):
+    return min(disturbance["levels"], key=lambda row: abs(row["level"] - disturbance["neutral"]))["label"]
 
 
 def _row(label, row):
@@ -127,21 +128,21 @@ def _draw(result, path):
     """A map of what is kept, from mild to harsh, beside the curves of delay and noise."""
     from matplotlib.figure import Figure
 
-    entries = [entry for entry in result["disturbances"] if entry["levels"]]
-    figure = Figure(figsize=(14, 1.5 + 0.42 * len(entries)), layout="constrained")
+    disturbances = [x for x in result["disturbances"] if x["levels"]]
+    figure = Figure(figsize=(14, 1.5 + 0.42 * len(disturbances)), layout="constrained")
     columns = figure.subplot_mosaic([["map", "delay"], ["map", "variation"]], width_ratios=[2.2, 1])
-    _draw_map(columns["map"], entries)
+    _draw_map(columns["map"], disturbances)
     _draw_delay(columns["delay"], result)
     _draw_variation(columns["variation"], result)
     figure.suptitle(f"{Path(result['file']).name} in {result['environment']}")
     figure.savefig(path, dpi=100)
 
 
-def _draw_map(axes, entries):
-    width = max(len(entry["levels"]) for entry in entries)
-    values, labels = np.full([len(entries), width], np.nan), {}
-    for y, entry in enumerate(entries):
-        harshness = sorted(entry["levels"], key=lambda row: _harshness(row["level"], entry["neutral"]))
+def _draw_map(axes, disturbances):
+    width = max(len(x["levels"]) for x in disturbances)
+    values, labels = np.full([len(disturbances), width], np.nan), {}
+    for y, disturbance in enumerate(disturbances):
+        harshness = sorted(disturbance["levels"], key=lambda row: _harshness(row["level"], disturbance["neutral"]))
         for x, row in enumerate(harshness):
             values[y, x] = np.clip(row["retention"] if row["retention"] is not None else np.nan, 0, 1)
             labels[y, x] = _short(row["label"])
@@ -149,8 +150,8 @@ def _draw_map(axes, entries):
     for (y, x), label in labels.items():
         dark = not 0.58 < values[y, x] < 0.95
         axes.text(x, y, label, ha="center", va="center", fontsize=7, color="white" if dark else "black")
-    titles = [entry["title"] + (" (no effect)" if entry["no_effect"] else "") for entry in entries]
-    axes.set_yticks(range(len(entries)), titles, fontsize=8)
+    titles = [x["title"] + (" (no effect)" if x["no_effect"] else "") for x in disturbances]
+    axes.set_yticks(range(len(disturbances)), titles, fontsize=8)
     axes.set_xticks([])
     axes.set_xlabel("mild to harsh; green keeps all of the gain on random actions, red half of it or less")
 
@@ -166,14 +167,14 @@ def _short(label):
 
 
 def _find(result, name):
-    return next((entry for entry in result["disturbances"] if entry["name"] == name and entry["levels"]), None)
+    return next((x for x in result["disturbances"] if x["name"] == name and x["levels"]), None)
 
 
 def _draw_delay(axes, result):
-    entry, base = _find(result, "action_delay"), result["baseline"]
-    if entry is None:
+    disturbance, base = _find(result, "action_delay"), result["baseline"]
+    if disturbance is None:
         return
-    rows = entry["levels"]
+    rows = disturbance["levels"]
     steps = [row["level"] for row in rows]
     axes.axhline(base["return"], color="0.7", lw=1, label="as trained")
     axes.plot(steps, [row["return"] for row in rows], "o-", color="C0", label="this file")
@@ -190,10 +191,10 @@ def _draw_delay(axes, result):
 def _draw_variation(axes, result):
     base = result["baseline"]["total_variation"]
     axes.axhline(base, color="0.7", lw=1)
-    entry = _find(result, "observation_noise")
-    if entry is None:
+    disturbance = _find(result, "observation_noise")
+    if disturbance is None:
         return
-    rows = entry["levels"]
+    rows = disturbance["levels"]
     values = [100 * row["level"] for row in rows]
     axes.plot(values, [row["total_variation"] for row in rows], "o-", color="C0", label="this file")
     if "other" in rows[0]:

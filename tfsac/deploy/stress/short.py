@@ -31,12 +31,12 @@ class ShortStress:
 
     Attributes:
         tolerates: one line, "100 ms of delay, at least 10 % sensor noise, ..."; None if nothing was measured.
-        found: the same for programs, and the worlds that files are compared in, as JSON can hold it; or None.
+        results: the same for programs, and the worlds that files are compared in, as JSON can hold it; or None.
         left_out: what was not measured, and why: a list of lines.
     """
 
     def __init__(self, policy, env, episodes, files=0):
-        self.tolerates = self.found = None
+        self.tolerates = self.results = None
         self.left_out, self._bench, self._worlds = [], None, []
         self._bar = tqdm(total=files * len(PAIRED), unit="world", desc="stress", disable=None)
         if env is None or env.id is None:
@@ -66,7 +66,7 @@ class ShortStress:
             for name, level, returns in self._worlds:
                 change = difference(self._run(batch, level.env, level.wrappers).returns, returns)
                 farther = max(abs(change["low"]), abs(change["high"]))
-                gain = self.found["gain"]
+                gain = self.results["gain"]
                 compared[name] = change | {"far_end": farther / gain if gain > 0 else None}
         except Exception as error:
             self._give_up(error)
@@ -81,7 +81,7 @@ class ShortStress:
 
     def _give_up(self, reason):
         self._worlds = []
-        what = "the stress test was broken off" if self.found else "no stress test"
+        what = "the stress test stopped early" if self.results else "no stress test"
         self.left_out.append(f"{what}: {' '.join(str(reason).split())}")
 
     def _run(self, act, *world, **options):
@@ -114,7 +114,7 @@ class ShortStress:
         for name, value in PAIRED:
             level = next(level for level in disturbances[name].levels if level.value == value)
             worlds.append((name, level, self._run(act, level.env, level.wrappers).returns))
-        self.found = {
+        self.results = {
             "episodes": episodes,
             "return": float(np.mean(baseline.episodes.returns)),
             "random_return": baseline.aimless,

@@ -100,9 +100,9 @@ def _measure(result, track, env, compared, progress):
     done, total = 0, sum(len(x.levels) for x in disturbances)
     measured = track.run(jobs)
     for disturbance in disturbances:
-        entry = {"name": disturbance.name, "title": disturbance.title, "neutral": disturbance.neutral, "levels": []}
-        entry |= {"no_effect": False, "tolerated": None}
-        result["disturbances"].append(entry)
+        outcome = {"name": disturbance.name, "title": disturbance.title, "neutral": disturbance.neutral, "levels": []}
+        outcome |= {"no_effect": False, "tolerated": None}
+        result["disturbances"].append(outcome)
         changes = []
         for level in disturbance.levels:
             progress(done, total, f"{disturbance.title}, {level.label}")
@@ -112,11 +112,11 @@ def _measure(result, track, env, compared, progress):
                 row["other"] = _other_row(next(measured), episodes, baseline)
             if _has_reference(disturbance, env):
                 row["reference"] = float(np.mean(next(measured).returns))
-            entry["levels"].append(row)
+            outcome["levels"].append(row)
             changes.append(moved(episodes.actions, baseline.episodes.actions))
             done += 1
-        entry["no_effect"] = disturbance.of_machine and _no_effect(entry["levels"], changes, baseline)
-        entry["tolerated"] = None if entry["no_effect"] else tolerated(disturbance, entry["levels"])
+        outcome["no_effect"] = disturbance.of_machine and _no_effect(outcome["levels"], changes, baseline)
+        outcome["tolerated"] = None if outcome["no_effect"] else tolerated(disturbance, outcome["levels"])
     progress(done, total, "done")
 
 
