@@ -8,16 +8,16 @@ BETA_2, EPSILON = 0.999, 1e-8  # the paper's defaults (its section 2, algorithm 
 class Adam:
     """Adam on a fixed list of variables, one kernel per variable.
 
-    The one place where Keras' own is left: its optimiser composes the update from a dozen operations, each a pass over
-    the weights. With it, a gradient step of SAC (256 x 256, batch 256) takes 1.12 times as long: CPU time of 40 windows
-    by turns, half of them between 1.07 and 1.15, one thread of a Xeon with AVX-512.
+    Keras' optimiser is not used because it composes the update from a dozen operations, each a pass over the weights.
+    With it, a gradient step of SAC (256 x 256, batch 256) takes 1.12 times as long: CPU time of 40 windows by turns,
+    half of them between 1.07 and 1.15, one thread of a Xeon with AVX-512.
 
     # Deviation: the weights move by lr sqrt(1 - beta_2^t) / (1 - beta_1^t) m / (sqrt(v) + epsilon); the paper's
     # algorithm 1 adds epsilon after the bias correction of v; because the kernel has the form that the paper's
     # section 2 recommends for efficiency (as TensorFlow and Keras do).
 
     Args:
-        variables: tf.Variables or keras.Variables, float32; of a network its trainable ones.
+        variables: tf.Variables or keras.Variables, float32, such as a network's trainable_variables.
         learning_rate: step size.
         beta_1: decay of the first moment; the default is the paper's.
     """

@@ -16,20 +16,18 @@ from tfsac.quiet_tensorflow import keras, tf
 class Agent:
     """Base of an algorithm, which adds networks (`policy` among them), optimisers and `gradient_step`.
 
-    The networks see observations multiplied by observation_scale; whoever else needs the policy takes
-    `deployed_policy`.
+    The networks see observations multiplied by observation_scale; all other code uses `deployed_policy`.
 
     Attributes:
-        name: of the algorithm, as `train.algorithm` has it.
-        scope: of its settings in gin files: the keyword parameters of the constructor.
-        shown: the metrics that the progress bar shows, where there are such.
-        metric_names: of the scalars that `gradient_step` returns; known once it has been traced.
+        name: of the algorithm, as in `train.algorithm`.
+        scope: of its settings in gin files, which are the keyword parameters of the constructor.
+        shown: metrics for the progress bar.
+        metric_names: of the scalars that `gradient_step` returns; known after it has been traced.
 
     Args:
         observation_dim, action_dim: sizes O and A.
         seed: of the noise.
-        observation_scale: what observations are multiplied by before any network sees them, one number for each; None
-            stands for 1.
+        observation_scale: factor of each observation before any network sees it, one number each; None stands for 1.
 
     Raises:
         UserError: observation_scale has another length than O.
@@ -65,7 +63,7 @@ class Agent:
         raise NotImplementedError
 
     def update(self, rows):
-        """As many gradient steps as there are batches, each on a batch of its own, in one compiled call.
+        """One gradient step for each batch, in one compiled call.
 
         Args:
             rows: transitions as rows of the replay, [K, B, 2 O + A + 2] float32, observations as they are.
@@ -124,7 +122,7 @@ class Agent:
             return metrics, [tf.identity(x.value) for x in self.policy.variables]
 
     def variables(self):
-        """Every tf.Variable of the agent by name: networks, targets, optimisers, counters, wherever it keeps them."""
+        """Every tf.Variable of the agent by name: networks, targets, optimisers, counters, in whatever attribute."""
         return _variables(vars(self))
 
     def get_state(self):
@@ -196,10 +194,10 @@ def _variables(parts):
 
 
 def _own_names(network):
-    """Names for the layers that were given none, by the names that Keras gave them.
+    """New names, by Keras' names, for the layers that have no name of their own.
 
-    Keras counts them over the whole process (dense_7), and no checkpoint could be read in another. Here they are
-    counted from 0 in each network.
+    Keras counts them over the whole process (dense_7), so that another process could not read a checkpoint. Here they
+    are counted from 0 in each network.
     """
     names, counts = {}, Counter()
     for layer in network._flatten_layers():

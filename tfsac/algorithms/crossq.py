@@ -11,11 +11,11 @@ from tfsac.setting_types import Factors, Fraction, Positive, PositiveOrZero, Siz
 
 
 class CrossQ(LearnedTemperature):
-    """The paper's section 3. Q(s, a) and Q(s', a') come from one pass of the same critic, whose statistics are those of
-    both halves; that is what lets the target network go.
+    """The paper's section 3. Q(s, a) and Q(s', a') come from one pass of the same critic, normalised with statistics of
+    both halves; so no target network is needed.
 
-    Modes: the critics run in training mode in `update_critics`, which alone moves the moving statistics; the policy's
-    loss sees them in inference mode.
+    Modes: the critics run in training mode in `update_critics` only, which moves the moving statistics; the policy's
+    loss uses them in inference mode.
 
     # Deviation: critics of 256 units; the paper has 2048; because on a CPU a step with these takes some fifty times as
     # long.
@@ -27,8 +27,7 @@ class CrossQ(LearnedTemperature):
     Args:
         observation_dim, action_dim: sizes O and A.
         seed: of the initial weights and of the noise.
-        observation_scale: what observations are multiplied by before any network sees them, one number for each; None
-            stands for 1.
+        observation_scale: factor of each observation before any network sees it, one number each; None stands for 1.
         discount: gamma.
         policy_hidden_units, critic_hidden_units: sizes of the ReLU layers.
         policy_learning_rate, q_learning_rate: Adam's step sizes.

@@ -1,4 +1,4 @@
-"""From the policy network that was trained to the policy that is deployed: all but dense layers folds away."""
+"""From the policy network that was trained to the policy that is deployed: everything folds into dense layers."""
 
 from typing import NamedTuple
 
@@ -28,17 +28,17 @@ class _Affine(NamedTuple):
 
 
 def fold(network, observation_scale=None):
-    """Looks at a network once, so that it costs little to fold it after every update.
+    """Analyses a network once, so that folding it after every update costs little.
 
     Args:
         network: a functional keras.Model, a chain of Dense (linear or ReLU), ReLU and BatchNormalization layers in any
             order, and behind it two linear Dense layers, `mu` and `log_std`, its outputs; log_std may be clipped to
             the bounds of `tfsac.policy`.
-        observation_scale: what the network expects observations to be multiplied by, [O]; None stands for 1.
+        observation_scale: factors that the network expects in its observations, [O]; None stands for 1.
 
     Returns:
-        A function from numpy arrays of the network's variables by path to the `Policy` that answers as the network
-        does in inference mode; computed in float64 and rounded once.
+        A function from numpy arrays of the network's variables, by path, to the `Policy` that equals the network in
+        inference mode; computed in float64 and rounded once.
 
     Raises:
         UserError: another layer, which the message names.

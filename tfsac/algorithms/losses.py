@@ -4,8 +4,8 @@ Nothing here holds a variable or draws noise. Equation numbers are those of the 
 Haarnoja et al. 2018a ("Soft Actor-Critic: Off-Policy Maximum Entropy Deep Reinforcement Learning with a Stochastic
 Actor", arXiv 1801.01290); 2018b is "Soft Actor-Critic Algorithms and Applications" (arXiv 1812.05905).
 
-All arguments are float32 tensors of shape [B] (one entry per transition of the batch) unless said otherwise. A
-[B, 1] would broadcast against [B] to [B, B] without a word, so every function refuses unlike shapes with ValueError.
+All arguments are float32 tensors of shape [B] (one number per transition of the batch) unless said otherwise. A
+[B, 1] would broadcast against [B] to [B, B] silently, so every function refuses unequal shapes with ValueError.
 """
 
 from tfsac.quiet_tensorflow import tf
@@ -96,8 +96,8 @@ def policy_loss(q, log_prob, alpha=1.0):
 def roughness(mean, next_mean, terminated):
     """E_{s~D}[ (1 - d) |tanh mu(s') - tanh mu(s)|^2 ]: how far the deterministic action moves from a step to the next.
 
-    The temporal term of CAPS (Mysore et al. 2021, arXiv 2012.06644, equation 2), squared; what follows a terminal
-    state is no next step of the machine.
+    The temporal term of CAPS (Mysore et al. 2021, arXiv 2012.06644, equation 2), squared. It is 0 after a terminal
+    state, where the machine takes no next step.
 
     Args:
         mean, next_mean: tanh mu of s and of s', [B, A].

@@ -1,6 +1,6 @@
 """The Keras models: policy s -> (mu, log_std), Q(s, a), V(s). They return plain tensors and know no algorithm.
 
-Every layer is told its type: Keras' own default is a setting of the user's (keras.json), who may use Keras elsewhere.
+Every layer sets its type: Keras' default is the user's setting (keras.json), perhaps for another project.
 """
 
 from tfsac.policy import LOG_STD_MAX, LOG_STD_MIN

@@ -18,8 +18,8 @@ class NormalisedDense(keras.layers.Layer):
     # Deviation: gamma multiplies beta, too; usual is gamma (...) + beta; because beta then joins mean in what is
     # subtracted from the batch, and takes no pass of its own.
 
-    Beta is needed although b could do its work: normalised inputs have no mean, so that without it b alone, which moves
-    by no more than a learning rate in a step, would carry the mean of Q: by 1 in 1,000 steps at a rate of 1e-3.
+    Beta is needed although b could do its work: normalised inputs have mean 0, so that without beta only b could carry
+    the mean of Q. But b moves by at most the learning rate in a step: by 1 in 1,000 steps at a rate of 1e-3.
 
     Args:
         inputs, units: sizes n and m.
@@ -42,7 +42,8 @@ class NormalisedDense(keras.layers.Layer):
 
         Args:
             x: see above.
-            training: True for the statistics of x, towards which the moving statistics move; False for these.
+            training: True to use the statistics of x and move the moving statistics towards them; False to use the
+                moving statistics.
         """
         weights = self.gamma.value, self.beta.value, self.kernel.value, self.bias.value
         if not training:
@@ -94,9 +95,9 @@ def _normalised_dense(x, mean, variance, gamma, beta, kernel, bias):
 
 @tf.custom_gradient
 def _normalised_dense_of_own_statistics(x, mean, variance, gamma, beta, kernel, bias):
-    """As `_normalised_dense`, with the gradient in x that mean and variance have a part in.
+    """As `_normalised_dense`, with the gradient in x through mean and variance.
 
-    Automatic differentiation gives the same from a dozen passes over the batch, of N rows, instead of two beside the
+    Automatic differentiation gives the same with a dozen passes over the batch, of N rows, instead of two beside the
     products. With s = sqrt(variance + epsilon), c = x - mean, K = gamma / s W and z = (c + beta s) K + b:
         d_K = (c + beta s)^T d_z,  d_b = sum_N d_z,  d_W = gamma / s d_K,
         d_gamma = sum_m W d_K / s,  d_beta = s K d_b,

@@ -1,4 +1,4 @@
-"""The algorithms by name; one line makes a new one known."""
+"""The algorithms by name; a new one takes one line here."""
 
 from tfsac.algorithms.agent import Agent
 from tfsac.algorithms.crossq import CrossQ

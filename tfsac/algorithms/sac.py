@@ -14,8 +14,7 @@ class SAC(LearnedTemperature):
     Args:
         observation_dim, action_dim: sizes O and A.
         seed: of the initial weights and of the noise.
-        observation_scale: what observations are multiplied by before any network sees them, one number for each; None
-            stands for 1.
+        observation_scale: factor of each observation before any network sees it, one number each; None stands for 1.
         discount: gamma.
         tau: step of the targets towards the online networks, per gradient step.
         policy_hidden_units, critic_hidden_units: sizes of the ReLU layers.

@@ -18,8 +18,7 @@ class SACv1(SoftActorCritic):
     Args:
         observation_dim, action_dim: sizes O and A.
         seed: of the initial weights and of the noise.
-        observation_scale: what observations are multiplied by before any network sees them, one number for each; None
-            stands for 1.
+        observation_scale: factor of each observation before any network sees it, one number each; None stands for 1.
         discount: gamma.
         tau: step of the target V towards V, per gradient step.
         reward_scale: factor of the reward in the Bellman target; 5 for most tasks of 2018a.
@@ -29,7 +28,7 @@ class SACv1(SoftActorCritic):
     """
 
     name, scope = "sac_v1", "SACv1"
-    alpha = 1.0  # of the equations; the metric of that name is what it comes to beside the unscaled reward
+    alpha = 1.0  # of the equations; the metric alpha is its value relative to the unscaled reward
 
     def __init__(
         self,

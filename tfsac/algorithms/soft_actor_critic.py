@@ -92,8 +92,8 @@ class SoftActorCritic(Agent):
     def update_policy(self, batch, noise):
         """phi <- phi - lambda_pi grad J_pi(phi), with actions drawn afresh from the policy.
 
-        Where smoothness is above 0, smoothness times `losses.roughness` is added, which the papers have not: a command
-        may chatter, and wear the gears, at no cost in return.
+        With smoothness above 0, smoothness times `losses.roughness` is added to the papers' loss: else a command may
+        chatter, and wear the gears, at no cost in return.
 
         Args:
             batch: `Transition`, leading axis [B].
@@ -116,7 +116,7 @@ class SoftActorCritic(Agent):
 
 
 class LearnedTemperature(SoftActorCritic):
-    """Base of those that learn alpha (2018b, section 5).
+    """Base of the algorithms that learn alpha (2018b, section 5).
 
     Args:
         shared: the arguments of `SoftActorCritic`.

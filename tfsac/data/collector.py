@@ -1,4 +1,4 @@
-"""How training acts: steps the training environments and turns what happens into transitions."""
+"""Steps the training environments and makes transitions of their steps."""
 
 from operator import index
 
@@ -13,7 +13,7 @@ class BehaviourPolicy:
     """Acts uniformly in [-1, 1]^A for start_steps, then with a sample of the policy.
 
     Args:
-        policy: a `tfsac.policy.Policy`; a newer one takes its place as training goes on.
+        policy: a `tfsac.policy.Policy`; training replaces it by newer ones.
         action_dim: size A.
         start_steps: of the run.
         rng: np.random.Generator.
@@ -37,14 +37,14 @@ class BehaviourPolicy:
 
 
 class Collector:
-    """Several environments side by side, one step at a time in turn; resets are its own.
+    """Several environments side by side, stepped in turn; it resets them itself.
 
-    Gymnasium's vector environments would reset by themselves and hand out, by default, a transition that leads from
-    the end of an episode to the start of the next. Here a finished episode's last transition keeps its own s', and
-    the next one begins at once.
+    Gymnasium's vector environments would reset by themselves and give, by default, a transition from the end of an
+    episode to the start of the next. Here the last transition of an episode keeps its own s', and the next episode
+    begins at once.
 
-    Every episode is reset with a seed of its own and its actions are kept while it lasts: that is what a resumed run
-    needs to be in the middle of the same episode again.
+    Every episode is reset with its own seed, and its actions are kept until it ends: with both, a resumed run can
+    repeat the episode up to the same step.
 
     Args:
         envs: list of environments from `make_env`.
@@ -96,12 +96,12 @@ class Collector:
             env.close()
 
     def begin_anew(self):
-        """Breaks off the episodes under way, since something else has used the environments."""
+        """Begins new episodes, since something else has used the environments."""
         for i, episode in enumerate(self._episodes):
             self._episodes[i] = _Episode(self.envs[i], self.seed, i, episode.number + 1)
 
     def get_state(self):
-        """The episodes under way: numbers that JSON can hold, and arrays by name."""
+        """The unfinished episodes: numbers that JSON can hold, and arrays by name."""
         arrays = {}
         for i, episode in enumerate(self._episodes):
             arrays[f"environment_{i}/observation"] = np.asarray(episode.observation)
@@ -112,14 +112,14 @@ class Collector:
         """Goes back to what `get_state` saw, by taking the recorded actions again.
 
         Raises:
-            UserError: it is of other environments.
+            UserError: the state is of other environments.
 
         Returns:
-            The numbers of the environments whose replayed observation differs from the recorded one: they are not
+            The numbers of the environments whose repeated observation differs from the recorded one: they are not
             deterministic, and begin a new episode.
         """
         self.steps, strayed = index(numbers["steps"]), []
-        require(len(numbers["episodes"]) == len(self.envs), "it is of another number of environments")
+        require(len(numbers["episodes"]) == len(self.envs), "it has another number of environments")
         for i, number in enumerate(map(index, numbers["episodes"])):
             actions, space = arrays[f"environment_{i}/actions"], self.envs[i].action_space
             fits = actions.dtype == space.dtype and all(map(space.contains, actions))

@@ -35,26 +35,26 @@ TRIAL_STEPS = 2_000  # in which an environment without a declared time limit mus
 
 
 class EnvSettings(NamedTuple):
-    """The environment as a value: what builds it, the same in every process. Scope `env` of gin files.
+    """All that is needed to build the environment, in any process. Scope `env` of gin files.
 
     Attributes:
         id: Gymnasium's id, or `module:EnvId`, which imports the module first; None stands for an environment that a
-            Python program handed over as an object.
+            Python program passed as an object.
         kwargs: keyword arguments of gymnasium.make.
         wrappers: applied in order after gymnasium.make; each the name of a class of gymnasium.wrappers or
             'module:Class', alone or as (name, {keyword arguments}).
         max_episode_steps: the time limit of an episode; None leaves the environment its own.
-        action_delay: control steps between a command and its effect; here and below, a pair (least, largest) is drawn
-            from for each episode.
-        observation_delay: control steps between a measurement and the policy's sight of it.
-        observation_noise: standard deviation of Gaussian noise, in the observations' units: a number, or one each.
-        observation_bits: observations are rounded to so many bits of their bounds, or (bits, range); see `Quantised`.
+        action_delay: control steps between a command and its effect. Here and below, for a pair (least, largest) each
+            episode draws a value in between.
+        observation_delay: control steps until the policy sees a measurement.
+        observation_noise: standard deviation of Gaussian noise, in the observations' units: one number, or one each.
+        observation_bits: number of bits to which observations are rounded, or (bits, range); see `Quantised`.
         action_drop: probability that a command is lost and the last one held.
-        action_slew: the most that an action moves in a step, in parts of the span between its bounds; None is no limit.
+        action_slew: largest change of an action in a step, in parts of the span between its bounds; None: no limit.
         randomize: factors of the machine's parameters by name, a number or a pair; see `Randomize`.
-        history: how many of its last commands the policy is shown; None stands for the largest action delay plus the
+        history: how many of its last commands the policy sees; None stands for the largest action delay plus the
             largest observation delay.
-        observation_history: how many observations the policy is shown, the present one included.
+        observation_history: how many observations the policy sees, the present one included.
     """
 
     id: str | None = "Pendulum-v1"
@@ -72,7 +72,7 @@ class EnvSettings(NamedTuple):
     observation_history: Count = 1
 
     def make(self, unit_actions=True):
-        """Builds the environment, refusing what the agents cannot act in.
+        """Builds the environment; refuses one that the agents cannot act in.
 
         Args:
             unit_actions: whether step takes actions in [-1, 1]^A (for agents) or in the environment's own units (for
@@ -108,11 +108,11 @@ class EnvSettings(NamedTuple):
         return env
 
     def with_imperfections(self, env, unit_actions=True):
-        """Makes an environment fit for the agents, with the imperfections that are set, and none of the others.
+        """Wraps an environment for the agents, with the imperfections that are set.
 
-        World first, memory last. A command is delayed, then maybe lost, then limited in its slew, and reaches the
-        machine; a measurement gets noise, is rounded, then delayed; what the policy is shown of the past comes last,
-        so that it holds commands as they were given and observations as they were seen.
+        A command is delayed, then maybe lost, then limited in its slew, and reaches the machine. A measurement gets
+        noise, is rounded, then delayed. The policy's memory comes last: it holds commands as the policy gave them and
+        observations as the policy saw them.
 
         Args:
             env: a gymnasium.Env, as `make_plain` gives it.
@@ -149,20 +149,20 @@ class EnvSettings(NamedTuple):
 
     @property
     def remembered_actions(self):
-        """K, how many of its last commands the policy is shown."""
+        """K, how many of its last commands the policy sees."""
         if self.history is not None:
             return self.history
         return largest(self.action_delay) + largest(self.observation_delay)
 
     def input_scale(self, scale, env):
-        """What the policy's inputs are multiplied by, one number each.
+        """The factors of the policy's inputs, one number each.
 
         Args:
             scale: of the observations, one number each or None; it holds for each of several observations.
             env: from `make`. Its bounds scale the actions that the policy remembers, to unit half-ranges.
 
         Returns:
-            A tuple of floats, or None where nothing is to be scaled.
+            A tuple of floats, or None if there is nothing to scale.
 
         Raises:
             UserError: scale has another length.
@@ -186,12 +186,12 @@ class EnvSettings(NamedTuple):
 
     @classmethod
     def read(cls, values):
-        """Takes back what JSON made of `_asdict()`; UserError where it made something else of it."""
+        """The settings that `_asdict()` and JSON gave; UserError if a value has the wrong type or range."""
         annotations = parameters(cls)
         return cls(**{k: checked(f"env.{k}", values[k], annotations[k][0]) for k in cls._fields if k in values})
 
     def modules(self):
-        """The texts of it that name a module to import; see `trust.check_trusted`."""
+        """The id and the wrappers' names, which may name a module to import; see `trust.check_trusted`."""
         return [self.id or "", *(name for name, _ in self._named_wrappers())]
 
     def _named_wrappers(self):
@@ -206,7 +206,7 @@ def make_env(env_id, unit_actions=True):
 
 
 def wrap(env, unit_actions=True, name=None):
-    """Makes an environment fit for the agents.
+    """Wraps an environment for the agents.
 
     Args:
         env: a gymnasium.Env.
@@ -215,11 +215,11 @@ def wrap(env, unit_actions=True, name=None):
 
     Returns:
         A gymnasium.Env with a float32 observation [O]; its attribute `unwrapped` is the bare environment. Its reset
-        and step raise NonFiniteError for an observation or a reward that is NaN or infinite in float32, and RunError
-        for one of another kind or shape and for whatever the environment itself raises.
+        and step raise NonFiniteError for an observation or a reward that is NaN or infinite in float32. They raise
+        RunError for one of another type or shape, and for any exception of the environment itself.
 
     Raises:
-        UserError: not a Box action and a flat Box observation, or a wrapper that no exported policy could follow.
+        UserError: the action is no Box, the observation no flat Box, or a wrapper cannot be exported.
     """
     name = name or (env.spec.id if env.spec else type(env.unwrapped).__name__)
     require(
@@ -246,9 +246,9 @@ def _with_unit_actions(env):
 def require_time_limit(env, name):
     """Refuses an environment whose episodes may never end.
 
-    One that declares no limit may have one of its own, as dm_control's and highway-env's do: it is tried until an
-    episode is truncated, with the middle of the actions, which may keep a vehicle from crashing, and with random ones.
-    That it terminates says nothing, since a good policy may never fall.
+    An environment that declares no limit may still have one, as those of dm_control and highway-env do. So it is run
+    until an episode is truncated: with the middle of the actions, which may keep a vehicle from crashing, then with
+    random ones. Termination proves nothing, since a good policy may never fall.
 
     Args:
         env: from `EnvSettings.make`.
@@ -277,17 +277,17 @@ def require_time_limit(env, name):
 
 
 def action_bounds(env):
-    """Least and largest action in the environment's own units, [A] each, of an environment with unit actions."""
+    """Least and largest action in the environment's own units, [A] each; env has unit actions."""
     return env.env.action_space.low, env.env.action_space.high
 
 
 def require_bounds(action, low, high):
-    """Refuses, with UserError, an environment whose actions no longer have the bounds that they had.
+    """Refuses, with UserError, an environment whose actions have other bounds than before.
 
     A policy acts in [-1, 1]^A: with other bounds the same action is another torque, and nothing would say so.
 
     Args:
-        action: what a checkpoint or an artefact kept, with `low` and `high`; None where it kept nothing.
+        action: from a checkpoint or an artefact, with `low` and `high`; None if it has none.
         low, high: the environment's, [A] each.
     """
     for name, now in (("low", low), ("high", high)):
@@ -309,12 +309,12 @@ def to_bounds(action, low, high):
 
 
 def episode_seed(seed, environment, episode):
-    """The seed that episode number `episode` of environment number `environment` of a run is reset with."""
+    """The seed for the reset of an episode (by number) in an environment (by number) of a run."""
     return int(np.random.SeedSequence([seed, environment, episode]).generate_state(1)[0])
 
 
 class _Checked(gym.Wrapper):
-    """Hands out float32 copies (some environments write into the array they gave), and nothing unfit to learn from."""
+    """Checks what the environment gives, and copies it as float32, since some environments write into their arrays."""
 
     def __init__(self, env, name):
         super().__init__(env)
@@ -399,7 +399,7 @@ _OLD_API = "is it of gym's API before 0.26? shimmy's GymV21CompatibilityV0 or Gy
 
 
 def _numbers(value, dtype):
-    """A copy as an array of that type; None for what is none of numbers: None, text, complex numbers, ragged lists."""
+    """A copy as an array of that type; None if value holds no real numbers (None, text, ragged lists)."""
     try:
         array = np.asarray(value)
     except Exception:  # what converts itself may raise anything
@@ -413,7 +413,7 @@ def _numbers(value, dtype):
 
 
 class _FlattenDict(gym.wrappers.FlattenObservation):
-    """As Gymnasium's, with a line for what is no such Dict."""
+    """As Gymnasium's, with an error of one line for another observation."""
 
     def __init__(self, env, name):
         super().__init__(env)

@@ -23,17 +23,17 @@ class Furuta(gym.Env):
     """Swing the pendulum up and hold it there, within the arm's stops.
 
     Observation [2], whole numbers: counts of the arm's encoder from the middle, and of the pendulum's from upright,
-    -1024 to 1023. The pendulum's counts jump where it hangs, which is where a controller can best bear it.
+    -1024 to 1023. The pendulum's counts jump where it hangs, since a jump does the least harm there.
 
     Action [1]: volts at the motor, -5 to 5; less than the dead zone does nothing, and the motor then brakes.
 
     Reward, 1 for upright and still in the middle:
     0.25 (1 + cos t) + 0.5 exp(-(t / 0.3)^2 - (t' / 6 rad/s)^2) - 0.25 (b / stop)^2 - 0.05 (volts / 5)^2, for the
-    pendulum's angle t from upright and the arm's b. The cosine leads up from anywhere, and is too flat at the top to
-    hold the pendulum there: with it alone, policies swung to and fro by 30 degrees. What it lacks is given to who is
-    slow, or they spin.
+    pendulum's angle t from upright and the arm's b. The cosine leads up from anywhere, but is too flat at the top to
+    hold the pendulum there: with it alone, policies swung to and fro by 30 degrees. The exponential rewards a slow
+    pendulum near the top, so that policies do not spin it.
 
-    Its attributes that are floats are the machine's parameters, in SI units, and hold from the next reset on:
+    Its float attributes are the machine's parameters, in SI units; a change takes effect at the next reset.
     `env.randomize` takes their names.
 
     Args:

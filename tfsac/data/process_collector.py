@@ -1,7 +1,7 @@
 """Environments in processes of their own, stepped beside the learner: train.env_processes = True.
 
-For a simulator that takes its time, on one machine. All environments take their next step at once, with actions from
-one batch, and the next block of steps is taken while the learner updates.
+For slow simulators, on one machine. All environments take their next step at once, with actions from one batch, and
+the next block of steps is taken while the learner updates.
 """
 
 import contextlib
@@ -28,17 +28,17 @@ from tfsac.policy import Policy
 
 
 class ProcessCollector:
-    """Stands in for a `Collector`: the same methods, seeds, order of steps and noise.
+    """Replaces a `Collector`: the same methods, seeds, order of steps and noise.
 
     # Deviation: a block is collected while the learner updates on the block before it, so that its actions are those
     # of the policy from before that update; 2018b acts with the newest. Which policy acts never depends on the clock:
     # two runs are the same bit for bit, and so is one that was stopped and resumed.
 
-    A block under way changes nothing until `collect` hands it out. What `get_state` returns is from before it, and the
-    policy that it acts with, so that a resumed run takes the same block again.
+    An unfinished block changes nothing until `collect` returns it. `get_state` returns the state before that block, and
+    the policy that acts in it, so that a resumed run takes the same block again.
 
     Attributes:
-        steps: handed out, of all environments together.
+        steps: returned so far, of all environments together.
 
     Args:
         env: an `EnvSettings`.
@@ -71,13 +71,13 @@ class ProcessCollector:
         return self._now.steps
 
     def begin(self, steps, act):
-        """Begins the next block, of so many steps, with the policy that act, a `BehaviourPolicy`, has now."""
+        """Begins the next block, of `steps` steps, with the present policy of act, a `BehaviourPolicy`."""
         self._policy = act.policy
         if steps:
             self._pending = self._submit(steps, act)
 
     def collect(self, steps, act):
-        """The block that `begin` has begun, or one that is taken now.
+        """Returns the block that `begin` has begun, or takes one now.
 
         Args:
             steps: of all environments together; as many as `begin` was told.
@@ -96,11 +96,11 @@ class ProcessCollector:
         return transitions, ended
 
     def metrics(self):
-        """What a row of metrics.csv says of acting: nothing, the policy's age is always one block."""
+        """Columns of metrics.csv that a collector adds: none here, since the policy is always one block old."""
         return {}
 
     def close(self):
-        """Ends the processes, as soon as the environment step under way is done."""
+        """Ends the processes after their current environment step."""
         self._stopped = True
         self._thread.shutdown()
         self._end()
@@ -223,9 +223,9 @@ class _Now(NamedTuple):
 
 
 class _Resting(gym.Wrapper):
-    """In an environment's process: rests where the action is NaN, and hands out errors whole, as AsyncVectorEnv cannot.
+    """In an environment's process: rests if the action is NaN, and returns errors whole, as AsyncVectorEnv cannot.
 
-    An environment rests while others take a block's last steps, and once it has replayed its own recorded actions.
+    An environment rests while others take a block's last steps, and after it has repeated its own recorded actions.
     """
 
     def reset(self, **kwargs):

@@ -23,22 +23,22 @@ OBJECT_STORE = 100_000_000  # bytes, of a Ray started here: it holds a few copie
 
 
 class RemoteCollectors:
-    """Stands in for a `Collector`: the same methods.
+    """Replaces a `Collector`: the same methods.
 
-    A collector that dies is replaced, and what it was asked for is asked of another. A block is inserted once or never:
-    what was under way in a collector or in the network when it died is lost and does not count as steps.
+    If a collector dies, another one takes its place and its requests. A block is inserted once or never: the unfinished
+    blocks of a dead collector are lost and do not count as steps.
 
     Attributes:
         steps: received, of all environments together.
-        policy_age: of the policy that took the last block's actions: environment steps that the learner received
-            after it had copied the weights and before it received the block.
+        policy_age: age of the policy that took the last block's actions: the environment steps that the learner
+            received between copying the weights and receiving the block.
 
     Args:
         number: N, how many collectors.
         env, num_envs: each collector has num_envs environments that EnvSettings make.
         start_steps: see `BehaviourPolicy`.
         seed: of the run.
-        block: transitions a request.
+        block: transitions in a request.
         ray_address: of the Ray to join; None starts one here, which ends with `close`.
 
     Raises:
@@ -59,7 +59,7 @@ class RemoteCollectors:
         """Takes the next block that is ready; of act, a `BehaviourPolicy`, only the policy is used.
 
         Args:
-            steps: at most a block; what is over is dropped, which happens at the end of a run only.
+            steps: at most a block; the rest of the block is dropped, at the end of a run only.
 
         Returns:
             As `Collector.collect`.
@@ -78,11 +78,11 @@ class RemoteCollectors:
         """As `Collector.begin`; collectors have begun their next blocks already."""
 
     def metrics(self):
-        """What a row of metrics.csv says of acting: arrays by name."""
+        """Columns of metrics.csv that a collector adds, arrays by name."""
         return {"policy_age": [self.policy_age]}
 
     def get_state(self):
-        """Counters only: a resumed run begins new episodes, which is why it is not the same bit for bit."""
+        """Counters only: a resumed run begins new episodes, so it is not the same bit for bit."""
         return {"steps": self.steps, "begun": self._begun}, {}
 
     def set_state(self, numbers, arrays):
@@ -168,7 +168,7 @@ def connect(ray_address=None):
         ray_address: 'auto' or HOST:PORT; None for one of our own.
 
     Returns:
-        Whether this call connected: within a Ray task, and if it was called before, there is nothing to do.
+        Whether this call connected; inside a Ray task, and on a second call, there is nothing to do.
 
     Raises:
         UserError: there is no Ray at the address.

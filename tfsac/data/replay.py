@@ -48,10 +48,10 @@ class Replay:
         capacity: the number of transitions kept.
         observation_dim, action_dim: sizes O and A.
         seed: of the sampling.
-        expected: so many transitions will be inserted at most; None stands for capacity.
+        expected: the most transitions that will be inserted; None stands for capacity.
 
     Raises:
-        UserError: as much does not fit into this machine's memory.
+        UserError: the replay does not fit into this machine's memory.
     """
 
     def __init__(self, capacity, observation_dim, action_dim, seed, expected=None):
@@ -74,7 +74,7 @@ class Replay:
 
     @property
     def nbytes(self):
-        """Memory of the full ring in bytes; pages of it are taken as they are first written."""
+        """Bytes of memory of the full ring; the machine provides each page when it is first written."""
         return self._rows.nbytes
 
     def insert(self, transitions):
@@ -115,7 +115,7 @@ class Replay:
 
 
 def _available_memory():
-    """Bytes that a process may still take: of the machine, or of the container where that sets a limit."""
+    """Bytes that a process may still take, of the machine or, if it has a limit, of the container."""
     available = [os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     with contextlib.suppress(OSError, ValueError, IndexError):
         text = Path("/proc/meminfo").read_text()

@@ -1,4 +1,4 @@
-"""Whole episodes under a given way of acting: an agent's, or an exported artefact's."""
+"""Whole episodes with a given policy: an agent's, or an exported artefact's."""
 
 import numpy as np
 
@@ -6,18 +6,18 @@ from tfsac.statistics import confidence_interval
 
 
 def rollout(act, env, episodes, seed=0, is_over=None):
-    """Runs episodes on fixed seeds: the same start states for every caller of one seed.
+    """Runs episodes on fixed seeds: equal seeds give equal start states.
 
     Args:
         act: observation [O] -> action [A] in the units that env takes.
         env: from `make_env`.
         episodes: how many.
         seed: of the first episode; each one after it has the next.
-        is_over: asked after every environment step whether to break off; None never does.
+        is_over: called after every environment step; if it returns True, the rollout stops. None: never.
 
     Returns:
-        Returns (undiscounted sums of rewards) and lengths (in steps): two lists, one number an episode. None where it
-        was broken off.
+        Returns (undiscounted sums of rewards) and lengths (in steps): two lists, one number for each episode. None if
+        is_over stopped it.
     """
     returns, lengths = [], []
     for episode in range(episodes):
@@ -43,7 +43,7 @@ def repeats_starts(env):
 def summary(returns):
     """Mean, standard deviation and 95 % interval of the mean of a list of returns, as JSON can hold them.
 
-    The interval is None where a single return says nothing of it.
+    The interval of a single return is None.
     """
     mean, low, high = confidence_interval(returns)
     std = float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0

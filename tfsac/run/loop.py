@@ -91,7 +91,7 @@ class Loop:
 
     # Deviation: steps_per_call environment steps, then as many gradient steps (times updates_per_step) in one
     # compiled call; 2018b, appendix D, alternates one and one; because every call of TensorFlow costs time. The policy
-    # that acts is so up to steps_per_call steps old.
+    # that acts is therefore up to steps_per_call steps old.
 
     Attributes:
         step: environment steps taken.

@@ -9,10 +9,10 @@ from tfsac.errors import require
 
 
 class ActionImperfection(Seeded):
-    """Base: what is applied instead of what was commanded.
+    """Base: the machine gets `applied` instead of the command.
 
     Attributes:
-        low, high, middle: of the action's bounds, [A]. The middle is what is applied while no command has arrived.
+        low, high, middle: of the action's bounds, [A]. The middle is applied until a command arrives.
         half: (high - low) / 2, [A].
     """
 
@@ -33,10 +33,10 @@ class ActionImperfection(Seeded):
 
 
 class ActionDelay(ActionImperfection):
-    """What was commanded d steps ago is applied; the middle of the bounds in the first d steps.
+    """The command of d steps ago is applied, and the middle of the bounds in the first d steps.
 
     Args:
-        steps: d, or (least, largest), from which d is drawn for each episode.
+        steps: d, or (least, largest), from which each episode draws d.
 
     Attributes:
         delay: d of this episode.
@@ -58,7 +58,7 @@ class ActionDelay(ActionImperfection):
 
 
 class JitteredDelay(ActionImperfection):
-    """Each command takes a number of steps of its own; the newest that has arrived is applied.
+    """Each command has its own delay; the newest command that has arrived is applied.
 
     Args:
         probabilities: of 0, 1, 2 ... steps.
@@ -87,8 +87,8 @@ class HoldLast(ActionImperfection):
     """A command is lost with some probability; then the last one that arrived is held, as StickyAction does.
 
     Args:
-        probability: of a loss, in each step without one.
-        duration: steps that a loss lasts.
+        probability: that a loss begins, in each step without one.
+        duration: steps of a loss.
     """
 
     def __init__(self, env, probability, duration=1):
@@ -112,7 +112,7 @@ class HoldLast(ActionImperfection):
 
 
 class SlewLimit(ActionImperfection):
-    """What is applied moves by at most `share` of the span between the bounds in a step, from the middle on."""
+    """The applied action moves by at most `share` of the span between the bounds in a step, from the middle on."""
 
     def __init__(self, env, share):
         super().__init__(env)
@@ -129,7 +129,7 @@ class SlewLimit(ActionImperfection):
 
 
 class ActuatorLag(ActionImperfection):
-    """A first-order lag: x <- share x + (1 - share) command is applied, from the middle on."""
+    """A first-order lag: x <- share x + (1 - share) command is applied; x begins at the middle."""
 
     def __init__(self, env, share):
         super().__init__(env)
@@ -146,7 +146,7 @@ class ActuatorLag(ActionImperfection):
 
 
 class DeadBand(ActionImperfection):
-    """Commands within `share` of the half-range from the middle do nothing, as a motor's against its friction."""
+    """Commands within `share` of the half-range from the middle do nothing, like a motor against its friction."""
 
     def __init__(self, env, share):
         super().__init__(env)
@@ -158,7 +158,7 @@ class DeadBand(ActionImperfection):
 
 
 class Backlash(ActionImperfection):
-    """Play: what is applied follows only once the command has crossed a gap of `share` of the half-range."""
+    """Play: the applied action follows only after the command has crossed a gap of `share` of the half-range."""
 
     def __init__(self, env, share):
         super().__init__(env)

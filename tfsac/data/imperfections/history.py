@@ -1,4 +1,4 @@
-"""What a policy without memory is shown of the past: the last observations, the last actions that it commanded."""
+"""The past, as inputs of a policy without memory: the last observations and the last actions that it commanded."""
 
 from collections import deque
 

@@ -1,4 +1,4 @@
-"""Machines that are not quite the simulated one: other masses, dampings, motors, and what pushes them."""
+"""Machines that differ from the simulated one: other masses, dampings and motors, friction, pushes."""
 
 import numpy as np
 
@@ -44,11 +44,11 @@ def known_factors(env):
 
 
 class Randomize(Seeded):
-    """Draws for each episode what the machine's parameters are multiplied by: one factor for all of a field.
+    """Draws factors of the machine's parameters for each episode: one factor for all of a field.
 
-    A MuJoCo model's fields (`MODEL_FIELDS`), or attributes of another environment that are floats, such as Pendulum's
-    m, l and g. The factors multiply what the environment had when it was first wrapped, never what an earlier
-    episode drew.
+    Parameters are a MuJoCo model's fields (`MODEL_FIELDS`), or those attributes of another environment that are floats,
+    such as Pendulum's m, l and g. The factors multiply the values from when the environment was first wrapped, never
+    those of an earlier episode.
 
     Args:
         factors: by name, a number or (least, largest); between these the factor's logarithm is uniform.
@@ -57,7 +57,7 @@ class Randomize(Seeded):
         factors: the same.
 
     Raises:
-        UserError: a name that is not known here; the line lists those that are.
+        UserError: an unknown name; the message lists the names of this environment.
     """
 
     def __init__(self, env, factors):
@@ -145,10 +145,10 @@ class FrictionLoss(Seeded):
 
 
 class Push(Seeded):
-    """Kicks the root of a MuJoCo machine that is free to move, sidewards at random.
+    """Kicks a MuJoCo machine whose root moves freely, sideways in a random direction.
 
     Args:
-        speed: in m/s, that each kick adds.
+        speed: m/s that each kick adds.
         every: seconds between two kicks.
     """
 

@@ -1,4 +1,4 @@
-"""What all imperfections share: chance of their own, so that the environment's starts stay those of its seeds."""
+"""What all imperfections share: their own random numbers, so that equal seeds still give equal starts."""
 
 import gymnasium as gym
 import numpy as np
@@ -7,9 +7,9 @@ from tfsac.errors import require
 
 
 class Seeded(gym.Wrapper):
-    """A wrapper with a generator of its own, which an episode's seed decides.
+    """A wrapper with its own random generator, seeded by the episode's seed.
 
-    Gymnasium's StickyAction draws from the environment's generator: with it, equal seeds are no equal starts.
+    Gymnasium's StickyAction draws from the environment's generator: with it, equal seeds give unequal starts.
 
     Attributes:
         rng: np.random.Generator; a function of the seed of `reset` and of the class.
@@ -32,11 +32,11 @@ class Seeded(gym.Wrapper):
         return np.random.default_rng([seed, *cls.__name__.encode()])
 
     def begin(self):
-        """Called before the environment's own reset: draws what an episode keeps, empties what it remembers."""
+        """Called before the environment's own reset: draws the episode's values and clears the memory."""
 
 
 def drawn(rng, steps):
-    """A number of steps: itself, or drawn uniformly from (least, largest)."""
+    """A number of steps: `steps` itself, or drawn uniformly from (least, largest)."""
     return int(rng.integers(*steps, endpoint=True)) if isinstance(steps, tuple) else steps
 
 

@@ -11,7 +11,7 @@ from tfsac.errors import require
 
 
 class SensorImperfection(Seeded):
-    """Base: what the policy is shown instead of what there is."""
+    """Base: the policy sees `shown` instead of the true observation."""
 
     def __init__(self, env):
         if isinstance(env.observation_space, Dict):
@@ -30,7 +30,7 @@ class SensorImperfection(Seeded):
         return self.shown(observation).astype(np.float32), *rest
 
     def shown(self, observation):
-        """What is shown where `observation` is true; both [O]."""
+        """What the policy sees if `observation` is true; both [O]."""
         raise NotImplementedError
 
 
@@ -74,18 +74,18 @@ class SensorBias(SensorImperfection):
 
 
 class Quantised(SensorImperfection):
-    """Observations are rounded to multiples of a step, as an encoder's or a converter's.
+    """Observations are rounded to multiples of a step, like an encoder's or a converter's.
 
     Args:
-        bits: the number alone: the step is the range of the observation space divided by 2^bits; or (bits, range):
-            the step is 2 range / 2^bits, for a range from -range to range, one number or one each.
-        space: the observation space whose bounds those are; None stands for env's.
+        bits: a number: the step is the range of the observation space divided by 2^bits. Or (bits, range): the step is
+            2 range / 2^bits, for a range from -range to range, one number or one each.
+        space: the observation space with that range; None stands for env's.
 
     Attributes:
         width: of a step, float32 [O]; 0 where nothing is rounded.
 
     Raises:
-        UserError: the number alone, of an observation space that is not bounded.
+        UserError: a number without a range, for an observation space that is not bounded.
     """
 
     def __init__(self, env, bits, space=None):
@@ -111,12 +111,12 @@ class Quantised(SensorImperfection):
 
 
 class ObservationDelay(SensorImperfection):
-    """What was observed d steps ago is shown; the episode's first observation in the first d steps.
+    """The policy sees the observation of d steps ago, and the episode's first one in the first d steps.
 
-    Gymnasium's DelayObservation shows zeros instead, which may be no observation at all (a cosine and a sine of 0).
+    Gymnasium's DelayObservation shows zeros first, which may be no observation at all (a cosine and a sine of 0).
 
     Args:
-        steps: d, or (least, largest), from which d is drawn for each episode.
+        steps: d, or (least, largest), from which each episode draws d.
     """
 
     def __init__(self, env, steps):
