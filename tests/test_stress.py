@@ -82,7 +82,7 @@ def test_what_is_tolerated_and_what_has_no_effect(result):
     assert not found["observation_noise"]["no_effect"] and result["tolerates"]["observation_noise"]["all_levels"]
     lines = report.tolerates(result)
     assert lines[0].startswith("action delay: ") and lines[0].endswith((" step", " steps"))
-    assert "unused: no effect on this task, so nothing is known of it" in lines
+    assert "unused: no effect on this task, so nothing is known about it" in lines
 
 
 def rows(*pairs):
@@ -219,8 +219,8 @@ gym.register("Fragile-v0", Fragile, max_episode_steps=20, disable_env_checker=Tr
 @pytest.mark.parametrize(
     "env, line",
     [
-        (None, "no stress test: the environment was handed over as an object"),
-        (EnvSettings(None), "no stress test: the environment was handed over as an object"),
+        (None, "no stress test: the environment was passed as an object"),
+        (EnvSettings(None), "no stress test: the environment was passed as an object"),
         (EnvSettings("Missing-v0"), "no stress test: cannot make environment 'Missing-v0'"),
         (EnvSettings("Fragile-v0"), "no stress test: the environment Fragile-v0 raised KeyError: 'the motor"),
     ],

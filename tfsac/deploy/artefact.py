@@ -14,7 +14,7 @@ def load(path):
         path: a .tflite file or a SavedModel directory, written by `tfsac.export`.
 
     Returns:
-        act: observation [O] -> action [A]; and what the artefact says of itself, a dict; `facts.environment` reads it.
+        act: observation [O] -> action [A]; and the facts in the artefact, a dict; `facts.environment` reads it.
 
     Raises:
         UserError: it is neither, or not one of tfsac's.

@@ -1,9 +1,9 @@
 """A clip of a policy at work: animated WebP or GIF with Pillow, MP4 where an ffmpeg is installed. Needs no screen.
 
-The pictures are drawn in a process of their own, `python -m tfsac.deploy.clip`, for two reasons. How MuJoCo draws must
-be chosen before it is imported. And TensorFlow and the LLVM inside Mesa's software renderer end in a segmentation fault
-in one process, whichever comes first (seen with TensorFlow 2.21 and Mesa 22.3). So the policy acts in the caller's
-process, and the other one takes the same actions from the same start and draws.
+A process of its own, `python -m tfsac.deploy.clip`, draws the pictures, for two reasons. MuJoCo's renderer must be
+chosen before MuJoCo is imported. And TensorFlow and the LLVM inside Mesa's software renderer end in a segmentation
+fault in one process, in either order (seen with TensorFlow 2.21 and Mesa 22.3). So the policy acts in the caller's
+process; the other process takes the same actions from the same start and draws.
 """
 
 import ctypes
@@ -34,7 +34,7 @@ CURE = "install Debian's libegl1 and libgl1-mesa-dri, or libosmesa6, or leave th
 
 
 def check_path(path):
-    """Refuses a clip that could not be written, before the minutes that lead to it.
+    """Refuses a clip that could not be written, before any work on it.
 
     Raises:
         UserError: another kind of file, a folder that is not there, or .mp4 without ffmpeg.
@@ -49,14 +49,14 @@ def check_path(path):
 
 
 def record(act, settings, unit_actions, *paths, seconds=SECONDS, seed=0):
-    """Writes a clip of a policy's first episodes that runs as fast as the environment does.
+    """Writes a clip of a policy's first episodes, at the environment's speed.
 
     Args:
         act: observation [O] -> action [A].
         settings: the EnvSettings of the environment.
         unit_actions: whether act gives actions in [-1, 1]^A, as agents do, or in the environment's units, as files do.
         paths: the files to write, each whole or not at all: .webp, .gif or .mp4.
-        seconds: of the environment's time; an episode under way then is cut off.
+        seconds: of the environment's time; the last episode is cut off there.
         seed: of the first episode; each one after it has the next, as in `rollout`.
 
     Returns:
@@ -102,13 +102,13 @@ def record(act, settings, unit_actions, *paths, seconds=SECONDS, seed=0):
 
 
 def write_of_run(policy, settings, logdir, step):
-    """The clip that a training run ends with: clip.webp in its directory, and the same in its TensorBoard.
+    """Writes the clip at the end of a training run: clip.webp in its directory, and the same in its TensorBoard.
 
     Args:
         policy: a `tfsac.policy.Policy`.
         settings: the run's EnvSettings.
         logdir: the run directory.
-        step: where the run stands.
+        step: environment steps of the run.
 
     Returns:
         None, or why there is none: one line.
@@ -199,7 +199,7 @@ def play(act, env, seconds=SECONDS, seed=0):
 
 
 class _Moment(NamedTuple):
-    """Before a step: the steps and the rewards of this episode so far, and the returns of those that have ended."""
+    """Before a step: steps and sum of rewards of this episode so far, and the returns of the finished episodes."""
 
     step: int
     total: float

@@ -1,4 +1,4 @@
-"""The device kit: what travels with an exported policy, and how tfsac itself uses it."""
+"""The device kit: the files that go with an exported policy; tfsac itself runs policies with them, too."""
 
 import importlib.util
 import shutil
@@ -18,7 +18,7 @@ def copy_to(out, name=None):
 
     Args:
         out: the directory, which holds a policy.h.
-        name: what the symbols of that begin with, see `c_header.names`; the C files then call it by these.
+        name: prefix of its symbols, see `c_header.names`; the C files then use it.
     """
     for file in ("run_policy.py", "requirements.txt", "README.md"):
         shutil.copy(FOLDER / file, out)

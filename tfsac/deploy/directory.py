@@ -1,4 +1,4 @@
-"""The export's directory: written whole or not at all, in place of nothing that is someone else's."""
+"""The export's directory: written whole or not at all, and never in place of files that no export wrote."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ BUILT = ("c/build/run_*", "c/build/cortex_m4.elf", "__pycache__/run_policy.*.pyc
 
 @contextlib.contextmanager
 def replaced_whole(out):
-    """Gives a folder to write into, which becomes `out` when all went well and disappears if not.
+    """A context with a folder to write into; it becomes `out` at the end, or disappears after an exception.
 
     Raises:
         UserError: out cannot be written, another export is writing it, or it holds what no export has written.
@@ -54,7 +54,7 @@ def replaced_whole(out):
 
 
 def check_replaceable(out):
-    """Refuses a path at which anything lies that no export has written, or that someone stands in.
+    """Refuses a path that holds anything which no export has written.
 
     Raises:
         UserError: a file, the current directory or one above it, or a directory with other files, the first of which

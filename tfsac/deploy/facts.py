@@ -40,14 +40,13 @@ def describe(env, settings):
 
     Args:
         env: from `EnvSettings.make` with the environment's own action units.
-        settings: its `EnvSettings`; None for an environment that was handed over as an object.
+        settings: its `EnvSettings`; None for an environment that was passed as an object.
 
     Returns:
         Dict: environment (id with its module or None, kwargs, wrappers, max_episode_steps, control_rate_hz or None,
-        versions, and the imperfections that it had), observation (names, units), action (names, units, low, high);
-        history, where the policy remembers: how many observations (the present one included) and actions, newest
-        first, and what the actions are filled with at a reset. Where names are known nowhere they count up and units
-        are empty.
+        versions, and its imperfections), observation (names, units), action (names, units, low, high). If the policy
+        remembers, also history: how many observations (the present one included) and actions, newest first, and the
+        actions' values after a reset. Unknown names are numbered, unknown units empty.
     """
     dt = getattr(env.unwrapped, "dt", None)
     plain = settings is not None and not settings.wrappers  # a wrapper may give other observations and actions
@@ -79,7 +78,7 @@ def describe(env, settings):
 
 
 def environment(facts, source):
-    """What rebuilds the environment, an `EnvSettings`, from an artefact's facts, which may be anyone's.
+    """The `EnvSettings` in an artefact's facts, which may come from anyone.
 
     A file of version 0.1 names the id alone.
 
@@ -95,14 +94,14 @@ def environment(facts, source):
 
 
 def _imperfections(settings):
-    """The settings of an environment that are not its plain ones', and not at their defaults."""
+    """The imperfections in the settings that are not at their defaults."""
     plain = ("id", "kwargs", "wrappers", "max_episode_steps")
     default = EnvSettings()._asdict()
     return {k: x for k, x in settings._asdict().items() if k not in plain and x != default[k]}
 
 
 def _history(settings, env):
-    """What the policy is shown of the past; None if nothing."""
+    """What the policy sees of the past; None if nothing."""
     if settings.observation_history == 1 and settings.remembered_actions == 0:
         return None
     middle = 0.5 * np.asarray(env.action_space.low, np.float64) + 0.5 * np.asarray(env.action_space.high, np.float64)
@@ -115,7 +114,7 @@ def _history(settings, env):
 
 
 def _with_past(sensed, acted, past):
-    """Names and units of all that the policy is shown."""
+    """Names and units of all that the policy sees."""
     names, units = list(sensed["names"]), list(sensed["units"])
     for steps in range(1, past["observations"]):
         names += [f"{name}, {steps} before" for name in sensed["names"]]

@@ -1,4 +1,4 @@
-"""The ladder of checks: what every exported file is measured by, beside the policy that was trained."""
+"""The checks of every exported file: it is compared with the policy that was trained."""
 
 import time
 from typing import Any, NamedTuple
@@ -13,12 +13,12 @@ WARM_UP, TIMED = 200, 2_000  # calls
 
 
 class Behaviour(NamedTuple):
-    """One way of acting: the trained policy's deterministic one, or the one that samples.
+    """The trained policy, acting deterministically or by samples.
 
     Attributes:
         act: observation [O] -> action [A] in the environment's units.
         actions: on the states, with the noise if it samples, [N, A].
-        returns: one an episode.
+        returns: one for each episode.
     """
 
     act: Any
@@ -27,17 +27,16 @@ class Behaviour(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """The policy that was trained, in numpy and without the files' guard, and the task that all files are measured on.
+    """The policy that was trained, in numpy and without the files' guard, and the task for all measurements.
 
     Attributes:
         deterministic, sampling: two `Behaviour`s.
         states: observations from replay, [N, O].
         noise: N(0, I), [N, A].
         env: takes actions in its own units.
-        low, high, limit: see `format.Deployable`, as the next two.
-        tolerance: see there.
-        worth: what the return is measured in: the larger of the return's standard deviation and of what the policy
-            gains on uniformly random actions. Both stay as they are where a constant is added to the rewards.
+        low, high, limit, tolerance: see `format.Deployable`.
+        worth: the unit for differences of return: the policy's gain on uniformly random actions, or the return's
+            standard deviation if that is larger. A constant added to the rewards changes neither.
         repeats_starts: whether a reset with an equal seed gives an equal observation.
     """
 
@@ -89,7 +88,7 @@ def make_reference(deployable, env, episodes):
 
 
 def with_noise(act, action_dim):
-    """(observation, noise) -> action as observation -> action, the noise drawn from N(0, 1) anew on one seed."""
+    """(observation, noise) -> action as observation -> action, with noise from N(0, 1) on a fixed seed."""
     rng = np.random.default_rng(1)
     return lambda observation: act(observation, rng.standard_normal(action_dim, np.float32))
 
@@ -98,13 +97,13 @@ def measure(act, reference, samples=False):
     """Error, extremes, return and latency of a file.
 
     Args:
-        act: observation [O] -> action [A]; where it samples (observation [O], noise [A]) -> action [A].
+        act: observation [O] -> action [A]; if it samples, (observation [O], noise [A]) -> action [A].
         reference: a `Reference`.
         samples: whether act samples.
 
     Returns:
         Dict: error (on replay states) and extreme_error, both `_error`; inside_bounds; return and return_difference,
-        None where some action was not finite, since no environment takes those; latency_us.
+        None if an action was not finite, since no environment takes those; latency_us.
     """
     expected = reference.sampling if samples else reference.deterministic
     size = len(reference.low)
@@ -143,7 +142,7 @@ def measure(act, reference, samples=False):
 
 
 def extreme_observations(observation_dim):
-    """Observations that no sensor should give, every coordinate at once and each one alone: [N, O] float32."""
+    """Observations that no sensor should give, in all coordinates together and in each alone: [N, O] float32."""
     values = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, 1e6, -1e6, 1e-40, -0.0], np.float32)
     together = np.repeat(values[:, None], observation_dim, axis=1)
     alone = np.zeros([len(values) * observation_dim, observation_dim], np.float32)
@@ -164,16 +163,16 @@ def latency(act, observation):
 
 
 def check(form, measured, reference):
-    """Holds a file's measurements to what its format promises.
+    """Compares a file's measurements with the limits of its format.
 
-    The first net is the error of each action on the same states, the trained policy's beside the file's: a wrong
-    weight, layer, bound or guard shows there, and nothing that happens later in an episode can hide or feign it.
+    The first check is the error of each action on the same states. A wrong weight, layer, bound or guard shows there,
+    and nothing later in an episode can hide or imitate it.
 
-    The second is the return, for what the replay's states do not show. It fails where the whole 95 % interval of the
-    paired difference lies below a loss of `Format.allowed_loss` times the return's worth: no fraction of the mean,
-    which a constant in the reward may bring near zero. A difference alone is no fault: where contacts make rounding
-    grow tenfold every few steps, two exact copies end in different episodes. What slips through is a loss smaller than
-    that, or than so many episodes can tell from chance; the report shows the interval.
+    The second check is the return, for faults that the replay's states do not show. It fails if the whole 95 % interval
+    of the paired difference lies below a loss of `Format.allowed_loss` times the return's worth. (A fraction of the
+    mean will not do: a constant in the reward may bring the mean near zero.) A difference alone is no fault: if
+    contacts make rounding grow tenfold every few steps, two exact copies end in different episodes. Losses below the
+    limit are not found, nor those that this number of episodes cannot tell from chance; the report shows the interval.
 
     Args:
         form: the file's `Format`.
@@ -194,14 +193,14 @@ def check(form, measured, reference):
 
 
 def allowed_error(form, reference):
-    """What a file's actions may differ by on the states, in % of the span: max, mean; None where that is not held.
+    """Limits of a file's action errors on the states, in % of the span: max, mean; None for no limit.
 
-    A policy that switches between its bounds answers two states beside each other with opposite actions, so whatever is
-    rounded moves some state across the line, by the whole span. What is a fault depends on the policy, then: noise of
-    `Format.noise` on the observations is as harmless as rounding, and its trained actions are looked at with it. Where
-    that alone moves one beyond `Format.largest_error`, the largest error says nothing of the file and is not held; on
-    average the file may err by what the noise does, if that is more than `Format.mean_error`. A wrong weight or layer
-    changes actions far from the line, too, and more of them.
+    A policy that switches between its bounds answers neighbouring states with opposite actions; any rounding moves some
+    state across the line, by the whole span. So the limits depend on the policy. Noise of `Format.noise` on the
+    observations is as harmless as rounding; the trained policy's own actions are measured with this noise. If the noise
+    alone moves an action beyond `Format.largest_error`, the largest error says nothing about the file and has no limit.
+    The limit of the mean is the noise's mean error, if that is above `Format.mean_error`. A wrong weight or layer also
+    changes actions far from the line, and more of them.
     """
     if form.largest_error is form.mean_error is None:
         return {"max": 100 * reference.tolerance, "mean": None}
@@ -215,7 +214,7 @@ def allowed_error(form, reference):
 def _error(actions, expected, reference, observations):
     """Distance of actions in % of the span: max, mean, and the observation with the largest, as JSON can hold it.
 
-    Where low equals high there is one action, which the bounds check; its error is 0.
+    If low equals high, there is only one action, which the bounds check; its error is 0.
     """
     span = np.subtract(reference.high, reference.low, dtype=np.float64)
     distance = np.abs(np.subtract(actions, expected, dtype=np.float64))

@@ -1,4 +1,4 @@
-"""The export: the policy in every format, each measured beside the policy that was trained."""
+"""The export: the policy in every format, each compared with the policy that was trained."""
 
 import hashlib
 import json
@@ -42,15 +42,15 @@ def export(policy, states, env, settings, training, out, episodes=100, name=None
         policy: a `tfsac.policy.Policy`.
         states: observations from replay, float32 [N, O].
         env: the environment, which takes actions in its own units.
-        settings: its `EnvSettings`, for the files' facts; None if it was handed over as an object.
+        settings: its `EnvSettings`, for the files' facts; None if it was passed as an object.
         training: of the run, for the files' facts: steps (taken), gin (its settings, text).
         out: the directory to make; an earlier export there is replaced, anything else refused.
-        episodes: how many to measure returns by, at least 2.
-        name: what the symbols of policy.h begin with; None stands for tfsac_policy.
-        page, video: whether demo.html and a clip are written beside the files, where the task and the machine allow;
-            "left_out" in the report says what was not, and why.
-        stress: whether the policy, and each file, is put under the short stress test; what it tolerates then stands in
-            every file. Where the environment does not allow it, "left_out" says so.
+        episodes: how many to measure returns with, at least 2.
+        name: prefix of the symbols in policy.h; None stands for tfsac_policy.
+        page, video: whether to write demo.html and a clip beside the files, if the task and the machine allow it; else
+            "left_out" in the report says why not.
+        stress: whether to run the short stress test of the policy and of each file; every file then holds what the
+            policy tolerates. If the environment does not allow the test, "left_out" says so.
 
     Returns:
         The report, a dict. Its "passed" is True if every file passed its checks, False if one failed, and None if none
@@ -116,7 +116,7 @@ def prepare(policy, states, env, settings, training, name=None):
 
 
 def _git_revision():
-    """Of a checkout of tfsac; 'unknown' where it was installed, though perhaps inside another repository."""
+    """The revision of a checkout of tfsac; 'unknown' if tfsac was installed, even inside another repository."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists() or not shutil.which("git"):
         return "unknown"
@@ -134,7 +134,7 @@ def _stressed(deployable, settings, episodes):
 
 
 def _make(form, path, deployable, reference, stressed):
-    """Writes one file and measures it, under stress too if that is given -> its entry in the report."""
+    """Writes one file and measures it, under stress too if stressed is given; -> its entry in the report."""
     form.write(path, deployable)
     entry = {"verdict": "not checked", "checks": {}}
     try:

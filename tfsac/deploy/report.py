@@ -75,12 +75,13 @@ def _markdown(result, formats):
         "",
         f"The policy that was trained has a mean return of {result['policy_return']['mean']:.3f} over "
         f"{result['policy_return']['episodes']} episodes. {'' if result['repeats_starts'] else unequal}"
-        "Every file ran on the same seeds, and the difference is paired; policy_sample's is to the trained policy that "
-        "samples with the same noise. A file fails if that difference's whole interval lies below a loss of "
+        "Every file ran on the same seeds, and differences are start by start; policy_sample is compared with the "
+        "trained policy that samples with the same noise. A file fails if the whole interval of its difference lies "
+        "below a loss of "
         f"{' or '.join(f'{loss:.0%}' for loss in sorted({form.allowed_loss for form in formats}))} (int8) of "
-        f"{result['return_worth']:.4g}, which is what training gained on random actions, or the return's standard "
-        f"deviation if that is larger. Errors are over {result['states']:,} observations from the run's replay. "
-        f"Observations count up to {result['guard_limit']:g}, larger ones as that much and NaN as 0. "
+        f"{result['return_worth']:.4g}: the gain of training on random actions, or the return's standard deviation if "
+        f"that is larger. Errors are over {result['states']:,} observations from the run's replay. Files clip "
+        f"observations to +/-{result['guard_limit']:g} and take NaN as 0. "
         "Latency: one observation, one thread, this machine; policy.h is called through ctypes.",
         "",
         summary(result),
@@ -148,13 +149,13 @@ def _under_stress(result, formats):
         "## Under stress",
         "",
         f"Over {stress['episodes']} starts the trained policy returns {stress['return']:.4g}, random actions "
-        f"{stress['random_return']:.4g}. It tolerates a disturbance that alone leaves it 90 % of that gain, as all "
-        "milder ones that were tried. The noise is in parts of each observation's standard deviation. In three "
-        "disturbed worlds every file ran on the same starts as the trained policy: 95 % interval of the difference in "
-        "return, and its far end in parts of the gain, marked where that is above "
-        f"{' or '.join(f'{x:.0%}' for x in sorted({form.allowed_under_stress for form in formats}))} (int8): among so "
-        "few starts a single one that ends otherwise makes an interval wide, and more --episodes tell. To pass is "
-        "necessary before the machine, and not sufficient on it; `python -m tfsac.stress` measures more.",
+        f"{stress['random_return']:.4g}. It tolerates a disturbance if it keeps 90 % of that gain under it alone, and "
+        "under all milder ones that were tried. The noise is in parts of each observation's standard deviation. In "
+        "three disturbed worlds every file ran on the same starts as the trained policy. The table has the 95 % "
+        "interval of the difference in return, and its far end in parts of the gain; it is bold above "
+        f"{' or '.join(f'{x:.0%}' for x in sorted({form.allowed_under_stress for form in formats}))} (int8). With so "
+        "few starts, one that ends otherwise makes an interval wide; take more --episodes then. To pass is necessary "
+        "before the policy moves a machine, but not sufficient; `python -m tfsac.stress` measures more.",
         "",
         *(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows]),
         "",

@@ -1,4 +1,4 @@
-"""A policy at work, to look at: the page and the clip that lie beside an exported file."""
+"""The page and the clip of a policy at work, beside an exported file."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def show(file, env, settings, folder, page=True, video=True):
     Args:
         file: the .tflite file, float32.
         env: the environment that it was trained in, taking actions in its own units.
-        settings: its EnvSettings; None for an environment that was handed over as an object, which has no clip.
+        settings: its EnvSettings; None for an environment that was passed as an object, which has no clip.
         folder: where to write.
         page, video: whether to write the page, the clip.
 
@@ -25,7 +25,7 @@ def show(file, env, settings, folder, page=True, video=True):
     left_out = []
 
     def write_clip(path):
-        require(settings, "the environment was handed over as an object, which the process that draws cannot make")
+        require(settings, "the environment was passed as an object, which the process that draws cannot make")
         clip.record(artefact.load(file)[0], settings, False, path)
 
     def write_page(path):

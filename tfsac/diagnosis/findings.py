@@ -1,4 +1,4 @@
-"""From measures to findings: which symptoms a run has, strongest first, each with its evidence."""
+"""From measures to findings: the symptoms of a run, strongest first, each with its evidence."""
 
 import shlex
 import textwrap
@@ -18,7 +18,7 @@ LEVELS = (STRONG, POSSIBLE, NOTE)
 
 
 class Evidence(NamedTuple):
-    """A condition that holds, and the numbers that say so."""
+    """A condition that holds, with its numbers."""
 
     condition: Condition
     measurement: Measurement
@@ -43,11 +43,11 @@ class Diagnosis(NamedTuple):
     """The findings in a record.
 
     Attributes:
-        findings: causes first, strongest first; what another finding explains stands at the end.
+        findings: strongest first, causes before effects; those that another finding explains are at the end.
         looked: how many symptoms could be looked for.
         unseen: symptoms that could not, with what the record lacks: [(Symptom, names of columns, facts or tables)].
         updates: gradient steps of the record.
-        too_early: whether there are too few of them to judge by.
+        too_early: whether these are too few for a judgement.
     """
 
     findings: list
@@ -68,7 +68,7 @@ def diagnose(record, thresholds=THRESHOLDS, min_updates=MIN_UPDATES):
     Args:
         record: a `Record`.
         thresholds: by name, as THRESHOLDS; a symptom without its threshold is not looked for.
-        min_updates: gradient steps below which only numbers that are none count: everything is odd at the start.
+        min_updates: gradient steps before which only NaN and infinity are looked for: every run looks odd at the start.
 
     Returns:
         A Diagnosis.
@@ -108,7 +108,7 @@ def _holds(condition, measured, thresholds):
 
 
 def _lacking(symptom, measured, view):
-    """What the first alternative of the symptom would need; nothing where it is only too early, or does not apply."""
+    """What the first alternative of the symptom lacks; nothing if it is too early, or if it does not apply."""
     lacking = []
     for condition in symptom.alternatives[0]:
         if measured[condition.measure] is None:
@@ -120,7 +120,7 @@ def _lacking(symptom, measured, view):
 
 
 def _ranked(findings):
-    """By level and then as in SYMPTOMS; what a clear finding explains goes to the end."""
+    """By level, then as in SYMPTOMS; findings that a clear one explains are at the end."""
     causes = {}
     for finding in findings:
         if finding.symptom.level == STRONG and finding.symptom.name not in causes:
@@ -173,13 +173,13 @@ def _remarks(diagnosis, record):
 
 
 def one_line(logdir, action_dim, command="python -m tfsac.diagnose", finished=True):
-    """What `tfsac.train` says of its own run, from the tables alone: one line, or None.
+    """One line for `tfsac.train` about its own run, from the tables alone; or None.
 
     Args:
         logdir: the run directory.
         action_dim: size A.
-        command: what to type for more.
-        finished: whether the run is over. Before that only what is clearly wrong is worth a line.
+        command: the command that says more.
+        finished: whether the run is over. Before that, only clear findings are reported.
     """
     try:
         diagnosis = diagnose(read_run(Path(logdir), {"action_dim": action_dim}, replay=False))
@@ -199,7 +199,7 @@ def one_line(logdir, action_dim, command="python -m tfsac.diagnose", finished=Tr
 
 
 def observation_scale(transitions):
-    """A ready `observation_scale`: one over each observation's typical size, to one digit; 1 where it never changes."""
+    """A ready `observation_scale`: 1 / standard deviation of each observation, to one digit; 1 if it never changes."""
     deviations = np.std(transitions.observation.astype(np.float64), axis=0)
     constant = np.ptp(transitions.observation, axis=0) == 0
     return tuple(1.0 if c else float(f"{1 / x:.0e}") for x, c in zip(deviations, constant, strict=True))
@@ -229,7 +229,7 @@ def _details(finding, record):
 
 
 def _wrapped(label, text):
-    """Lines of at most WIDTH characters, the further ones below the text and not below the label."""
+    """Lines of at most WIDTH characters; the second and later ones are indented by the label's width."""
     return textwrap.wrap(
         text, WIDTH, initial_indent=label, subsequent_indent=" " * len(label), break_long_words=False,
         break_on_hyphens=False,

@@ -1,10 +1,10 @@
-"""What is measured on a run: each measure is one number that does not depend on the task's units.
+"""The measures of a run: each is one number that does not depend on the task's units.
 
-A row of metrics is one moment of the run. A measure looks at the last quarter of the rows, unless it says otherwise,
-and takes their median: single rows are noise. It is None where the record lacks what it needs.
+A row of metrics is one moment of the run. A measure is the median over the last quarter of the rows, unless it says
+otherwise: single rows are noise. It is None if the record lacks what it needs.
 
-Symbols: c is what multiplies rewards and w what multiplies the entropy (`sac`: 1 and alpha, `sac_v1`: reward_scale and
-1), r the mean reward of a step in the replay, H the entropy, A the number of actions, gamma the discount.
+Symbols: c is the factor of the rewards and w that of the entropy (`sac`: 1 and alpha, `sac_v1`: reward_scale and 1),
+r the mean reward of a step in the replay, H the entropy, A the number of actions, gamma the discount.
 """
 
 import functools
@@ -29,12 +29,12 @@ class Measurement(NamedTuple):
 
 
 def _measure(*columns, facts=(), tables=(), text):
-    """Registers a measure: from a View to a number, or None where the record does not hold it.
+    """Registers a measure: a function from a View to a number, or None if the record does not hold it.
 
     Args:
-        columns: of the metrics, that it needs; all values of the last quarter of the rows are finite.
-        facts, tables: that it needs, of FACTS and of View.has_table.
-        text: what the number is, in words.
+        columns: metrics that it needs, finite in the last quarter of the rows.
+        facts, tables: those that it needs, of FACTS and of View.has_table.
+        text: the number in words.
     """
 
     def register(function):
@@ -101,11 +101,11 @@ class View:
         return np.clip(np.nan_to_num(updates, nan=1.0), 1.0, 1e15)
 
     def discounted(self, per_step):
-        """What a target network has taken in by each row, of something that each step brings: [rows] -> [rows].
+        """The share of per_step, a quantity that each step adds, in a target network at each row: [rows] -> [rows].
 
-        Of Q = b + gamma Q-bar, where after each gradient step Q-bar <- Q-bar + tau (Q - Q-bar), the target is a
-        geometric series in n: Q-bar_n = b / (1 - gamma) + (Q-bar_0 - b / (1 - gamma)) (1 - tau (1 - gamma))^n, from
-        Q-bar_0 = 0; b changes from row to row. That Q follows its target at once is an approximation.
+        For Q = b + gamma Q-bar and Q-bar <- Q-bar + tau (Q - Q-bar) after each gradient step, the target is a geometric
+        series in n: Q-bar_n = b / (1 - gamma) + (Q-bar_0 - b / (1 - gamma)) (1 - tau (1 - gamma))^n, from Q-bar_0 = 0;
+        b changes from row to row. As an approximation, Q follows its target at once.
         """
         gap = max(1 - self.facts["discount"], 1e-6)
         kept = (1 - min(self.facts["tau"] * gap, 1.0)) ** np.diff(self.updates, prepend=0)
@@ -117,14 +117,14 @@ class View:
 
     @functools.cached_property
     def entropy_part(self):
-        """What of Q is entropy: gamma (w H + what the target holds of it)."""
+        """The part of Q that is entropy: gamma (w H + the target's part)."""
         bonus = _filled(self.temperature * self["entropy"])
         discount = self.facts["discount"]
         return discount * (bonus + self.discounted(discount * bonus))
 
     @functools.cached_property
     def reward_part(self):
-        """What of Q is rewards: c r + gamma what the target holds of them."""
+        """The part of Q that is rewards: c r + gamma times the target's part."""
         return self.reward + self.facts["discount"] * self.discounted(self.reward)
 
     @functools.cached_property
@@ -151,12 +151,12 @@ class View:
 
     @functools.cached_property
     def horizon(self):
-        """How many steps' worth Q can hold by now."""
+        """How many steps' rewards Q can hold by now."""
         return 1 + self.facts["discount"] * self.discounted(np.ones(self.rows))
 
     @functools.cached_property
     def expected_size(self):
-        """|Q| if nothing of rewards and entropy cancelled."""
+        """|Q| if rewards and entropy did not cancel at all."""
         per_step = np.abs(self.reward) + np.abs(_filled(self.temperature * self["entropy"]))
         return per_step + self.facts["discount"] * self.discounted(per_step)
 
@@ -168,7 +168,7 @@ class View:
 
     @functools.cached_property
     def equal_lengths(self):
-        """The length of every episode so far, if they are all as long; else None."""
+        """The length of every episode so far, if all are equal; else None."""
         for episodes in (self.record.training, self.record.evaluations):
             lengths = episodes.get("length", ())
             if len(lengths) > 1:  # one alone says nothing
@@ -238,7 +238,7 @@ def q_reach(view):
 
 @_measure("v_loss", text="v_loss, in nats squared")
 def value_loss(view):
-    """V's loss. Q - log pi is constant over the actions of the best policy, so that the unit is the temperature's."""
+    """V's loss. Q - log pi is constant over the actions of the best policy, so the unit is the temperature's."""
     return view.median(view["v_loss"])
 
 
@@ -260,7 +260,7 @@ def q_growth(view):
 def limit_error(view):
     """2 loss L / max |Q|^2, where every episode has the same length L.
 
-    One transition in L has r as its target instead of r + gamma V(s'), which Q cannot foresee: it is |Q| off there.
+    One transition in L has r as its target instead of r + gamma V(s'), which Q cannot foresee: its error there is |Q|.
     """
     if view.equal_lengths is None or view.never_terminated:
         return None
@@ -269,7 +269,7 @@ def limit_error(view):
 
 @_measure(tables=["episodes"], text="error of Q that such an end would leave, as a share of |Q|")
 def limit_trace(view):
-    """1 / sqrt(L): in long episodes it is lost in the error that Q has anyway."""
+    """1 / sqrt(L): in long episodes this error is too small beside the other errors of Q."""
     return None if view.equal_lengths is None else 1 / math.sqrt(view.equal_lengths)
 
 
@@ -288,7 +288,7 @@ def q_loss_floor(view):
 
 @_measure("q1", "entropy", "alpha", text="entropy's share of Q")
 def entropy_share(view):
-    """E / (|E| + |Q - E|), E what of Q is entropy: the rest is rewards."""
+    """E / (|E| + |Q - E|), where E is the part of Q that is entropy; the rest is rewards."""
     return view.median(view.entropy_part / (np.abs(view.entropy_part) + np.abs(view["q1"] - view.entropy_part)))
 
 
@@ -362,9 +362,9 @@ def q_gradient(view):
 
 @_measure(tables=["evaluations"], text="what the return has lost of its rise, as a share")
 def setback(view):
-    """(best - last) / (best - first) of the evaluations, the last being the mean of their last tenth.
+    """(best - last) / (best - first) of the evaluations; "last" is the mean of their last tenth.
 
-    None where the rise is no more than chance: five standard errors of an evaluation.
+    None if the rise may be chance: below five standard errors of an evaluation.
     """
     returns = view.record.evaluations["return"]
     if len(returns) < 3:
@@ -433,7 +433,7 @@ def share_held(view):
 
 
 def _first(values):
-    """The first that is a number; there is one in every column that a measure gets."""
+    """The first finite value; every column that a measure gets has one."""
     return values[np.isfinite(values)][0]
 
 
@@ -446,7 +446,7 @@ def _cosine(x, y):
 
 
 def _filled(values):
-    """A row without a value takes the last one that has one, or the first to come."""
+    """A row without a value gets the last value before it, or the first after it."""
     finite = np.flatnonzero(np.isfinite(values))
     if not len(finite):
         return values

@@ -1,4 +1,4 @@
-"""The diagnosis's picture: the return, and below it the evidence over the run beside what healthy runs have."""
+"""The diagnosis's picture: the return, and below it the evidence over the run with the range of healthy runs."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -30,7 +30,7 @@ def draw(record, diagnosis, path):
 
 
 def _curve(record, name):
-    """The measure as it would have been at some of the rows: -> steps, values."""
+    """The measure at some earlier moments of the run: -> steps, values."""
     steps = record.metrics.get("step", np.array([]))
     chosen = steps[np.unique(np.linspace(0, len(steps) - 1, min(POINTS, len(steps))).astype(int))] if len(steps) else []
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""What a run has written down, as one value that the diagnosis reads: from a run directory or from another program."""
+"""The record of a run, which the diagnosis reads: from a run directory or from another program's CSV file."""
 
 import csv
 import math
@@ -13,7 +13,7 @@ from tfsac.errors import RunError, UserError, require
 from tfsac.run import checkpoint, config
 from tfsac.run.tables import read_csv
 
-# What is known of a run beside its tables, by the name that --fact takes: type, least value, greatest value.
+# Facts on a run beside its tables, by the name that --fact takes: type, least value, greatest value.
 FACTS = {
     "discount": (float, 0, 1),
     "tau": (float, 1e-9, 1),
@@ -49,21 +49,21 @@ SB3_FACTS = {"start_steps": 100}  # its defaults, where they differ from DEFAULT
 
 
 class Record(NamedTuple):
-    """One run, or as much as there is of it.
+    """One run, or what there is of it.
 
     Attributes:
         metrics: columns by name, float64 [rows] each, `step` among them; NaN where a row lacks a value.
         training: `step`, `return`, `length` of training episodes in order; empty arrays if unknown.
         evaluations: the same of evaluations, each the mean of its episodes.
-        facts: values by name of FACTS; what is unknown is missing.
+        facts: values by name of FACTS; unknown ones are missing.
         assumed: names of facts that are DEFAULTS.
-        transitions: the newest that the replay held at the last checkpoint, in order, a `Transition`; or None.
-        observation_scale: what the networks see observations multiplied by, or None; actions that the policy remembers
-            stand behind these, and are not in it.
-        names: what a column is called where the run comes from, by our name; without those called the same.
+        transitions: the newest of the replay at the last checkpoint, in order, a `Transition`; or None.
+        observation_scale: factors of the observations for the networks, or None; without those of remembered actions,
+            which follow the observations.
+        names: the other program's name of a column, by our name, if they differ.
         remarks: what could not be read, in one line each.
-        stopped: whether the run ended because a loss was no number.
-        derived: names of metrics that were computed from others: they cannot be checked against these.
+        stopped: whether the run ended because a loss was NaN or infinite.
+        derived: names of metrics that were computed from others, and cannot be checked against these.
     """
 
     metrics: dict
@@ -79,7 +79,7 @@ class Record(NamedTuple):
     derived: tuple = ()
 
     def until(self, step):
-        """The record as it was at that environment step, without what has no step of its own (transitions)."""
+        """The record as it was at that environment step, without the transitions, which have no step."""
 
         def cut(columns):
             keep = columns["step"] <= step if columns else slice(None)
@@ -96,11 +96,11 @@ def read_run(logdir, facts=None, replay=True):
 
     Args:
         logdir: its path.
-        facts: by name of FACTS, what wins over what the directory says.
-        replay: whether the last checkpoint is read, too: it may hold gigabytes.
+        facts: by name of FACTS; they win over the directory's.
+        replay: whether to read the last checkpoint, too, which may hold gigabytes.
 
     Raises:
-        UserError: no run there, or a table that is damaged.
+        UserError: no run there, or a damaged table.
     """
     logdir = Path(logdir)
     require(
@@ -131,11 +131,11 @@ def read_run(logdir, facts=None, replay=True):
 
 
 def read_table(path, columns=None, facts=None):
-    """A CSV file of another program, one row for each time that it has logged.
+    """A CSV file of another program, one row for each log entry.
 
     Args:
         path: of the file. The columns of Stable-Baselines3's progress.csv are recognised.
-        columns: its names by ours (COLUMNS).
+        columns: its names of columns, by our names (COLUMNS).
         facts: by name of FACTS.
 
     Raises:
@@ -175,9 +175,9 @@ def read_table(path, columns=None, facts=None):
 
 
 def read_csv_with_gaps(path):
-    """Columns of a CSV file as `tables.read_csv` gives them, of a program that may leave cells empty.
+    """As `tables.read_csv`, for a program that may leave cells empty.
 
-    An empty cell is NaN, a value that is missing; a written NaN is infinite, a value that is no number.
+    An empty cell becomes NaN, a missing value; a written NaN becomes infinity, a loss that is no number.
 
     Raises:
         UserError: something in it is neither empty nor a number.
@@ -186,12 +186,12 @@ def read_csv_with_gaps(path):
     try:
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is no text: expected a CSV file") from error
+        raise UserError(f"{path} is not text in UTF-8: expected a CSV file") from error
     return columns(csv.DictReader(text[: text.rfind("\n") + 1].splitlines()), path)
 
 
 def columns(rows, path):
-    """Columns as `read_csv_with_gaps` gives them, of rows that were read from that file: dicts of text by column."""
+    """Columns as `read_csv_with_gaps` gives them, from rows of that file: dicts of text by column."""
     numbers = defaultdict(list)
     for row in rows:
         for name, cell in row.items():
@@ -203,7 +203,7 @@ def columns(rows, path):
 
 
 def means(evaluations):
-    """Evaluations of several episodes a step, as `evaluations.csv` has them -> the mean of each step, and its error."""
+    """The evaluation episodes of `evaluations.csv` -> the mean of each step, and its standard error."""
     if not evaluations:
         return {}
     steps = np.unique(evaluations["step"])
@@ -232,7 +232,7 @@ def _settings(path):
 
 
 def _read_replay(folder):
-    """The newest TRANSITIONS of the last checkpoint, and what else their files hold: all may not fit into memory."""
+    """The newest TRANSITIONS of the last checkpoint, or a few more; all of them may not fit into memory."""
     restored = checkpoint.restore(folder)
     observation_dim, *_, action_dim = restored.policy.sizes
     segments = [np.zeros([0, 2 * observation_dim + action_dim + 2], np.float32)]
@@ -254,9 +254,9 @@ def _rolling(table, value, length):
 
 
 def _completed(table, facts):
-    """What Stable-Baselines3 does not log but says: both losses of Q, the entropy, Q at the policy's actions.
+    """Computes what Stable-Baselines3 does not log itself: both losses of Q, the entropy, Q at the policy's actions.
 
-    -> the metrics, and by which column each came about that was not there.
+    -> the metrics, and for each computed one the column that it comes from.
     """
     derived = {}
     metrics = {name: values for name, values in table.items() if name not in ("return", "length", "evaluation")}
@@ -280,10 +280,10 @@ def _completed(table, facts):
 
 
 def mean_reward(record):
-    """The mean reward of a step in what the replay holds, at each row of the metrics: [rows]; None if unknown.
+    """The mean reward of a step in the replay, at each row of the metrics: [rows]; None if unknown.
 
-    It is the mean over the training episodes that fit into the replay, or, where they are unknown, over the
-    evaluations so far.
+    It is the mean over the training episodes that fit into the replay; if these are unknown, over the evaluations so
+    far.
     """
     steps = record.metrics["step"]
     episodes = next((x for x in (record.training, record.evaluations) if len(x.get("length", ())) > 0), None)

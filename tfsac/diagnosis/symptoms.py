@@ -1,4 +1,4 @@
-"""What a run may suffer from: how it is seen, what it usually means, what to try. Numbers stand in thresholds.py."""
+"""The symptoms of a run: how each is seen, what it usually means, what to try. Numbers are in thresholds.py."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,8 @@ class Symptom(NamedTuple):
         name: short, for programs.
         title: what is wrong, in a few words.
         level: STRONG, POSSIBLE or NOTE.
-        alternatives: the symptom is there if all conditions of one of them hold, the most telling condition first.
+        alternatives: tuples of conditions, the most telling one first; the symptom is there if all conditions of one
+            tuple hold.
         meaning: what it usually means.
         remedy: what to try.
         explains: names of symptoms that follow from this one.
@@ -85,14 +86,14 @@ SYMPTOMS = (
     ),
     Symptom(
         "value_held_back", "V is held back", STRONG, ((*_STILL, _above("value_loss", "value_loss_held")),),
-        "Q does not grow beyond the first rewards, and V does not come to what it is taught: the moving average is "
-        "written into V and not into its target, so that each step is undone.",
+        "Q does not grow beyond the first rewards, and V does not reach the values that it should learn: the moving "
+        "average is written into V and not into its target, so that each step is undone.",
         "The target moves towards V: target <- tau V + (1 - tau) target. V itself is moved by its loss alone.",
         (*_LEARNING, "target_still", "policy_has_no_gradient", "value_of_other_actions", "rewards_small"),
     ),
     Symptom(
         "target_still", "The target does not move", STRONG, (_STILL,),
-        "Q stays at about one step's reward: what the next state is worth comes from a target network that never "
+        "Q stays at about one step's reward: the value of the next state comes from a target network that never "
         "changes.",
         "After each gradient step: target <- tau online + (1 - tau) target. See that it runs, on the right pair of "
         "networks, and that tau is not nearly 0.",
@@ -101,10 +102,10 @@ SYMPTOMS = (
     Symptom(
         "q_same_everywhere", "Q is the same everywhere", STRONG, ((_above("q_loss_floor"), *_AT_MAXIMUM),),
         "The loss of Q has never come down, and the policy stays as random as it can be: Q predicts the mean for every "
-        "state and action. That is what comes of a prediction of shape [B] beside a target of shape [B, 1]: their "
-        "difference is a matrix [B, B].",
-        "Compare the shapes of prediction and target in the loss of Q. If they are equal: observations that hold "
-        "nothing, or a learning rate of Q that is far too small or too large.",
+        "state and action. This happens if the prediction has shape [B] and the target [B, 1]: their difference is a "
+        "matrix [B, B].",
+        "Compare the shapes of prediction and target in the loss of Q. If they are equal: look for observations that "
+        "say nothing, or a learning rate of Q that is far too small or too large.",
         (*_LEARNING, "policy_has_no_gradient", "time_limit", "value_of_other_actions"),
     ),
     Symptom(
@@ -125,14 +126,14 @@ SYMPTOMS = (
         "The policy stays as random as it can be, although the rewards count for far more than the entropy: Q's "
         "preference for an action does not reach it.",
         "The action in the policy's loss must be a differentiable sample, tanh(mu + sigma eps), and no stop_gradient, "
-        "detach or numpy may stand between it and Q. See, too, that Q does depend on the action.",
+        "detach or numpy may stand between it and Q. Check, too, that Q depends on the action.",
         (*_LEARNING, "value_of_other_actions"),
     ),
     Symptom(
         "value_of_other_actions", "V is learned from other actions than the policy's", STRONG,
         ((_above("value_loss"),),),
-        "The loss of V stays high: the actions whose Q it is taught are not those whose log-probability is subtracted. "
-        "Often they are the replay's old actions.",
+        "The loss of V stays high: in its target, Q and the log-probability are of different actions. Often Q is of "
+        "the replay's old actions.",
         "For V's target draw fresh actions from the policy at the replay's states, and take Q and log pi of the same "
         "sample.",
         ("q_bias",),
@@ -160,7 +161,7 @@ SYMPTOMS = (
             (_below("exchange_at_first", "exchange_low"), _above("alpha_growth")),
         ),
         "The entropy counts for nothing beside the rewards, or did until alpha had grown as large as they are: the "
-        "policy commits itself too early, its actions go to their bounds, and errors of Q are huge.",
+        "policy settles too early, its actions go to their bounds, and errors of Q are huge.",
         "Divide the rewards (sac_v1: lower reward_scale) until a step brings about 1.",
         ("alpha_explodes", "q_gradient_explodes", "saturated", "q_bias"),
     ),
@@ -174,16 +175,16 @@ SYMPTOMS = (
     Symptom(
         "q_bias", "Q is far from what rewards and entropy add up to", POSSIBLE,
         ((_above("q_bias", "q_bias_high"),), (_below("q_bias", "q_bias_low"),)),
-        "Q says other values than the rewards in the replay, discounted and with the entropy's share, add up to after "
-        "so many gradient steps.",
-        "Above: overestimation; take the smaller of two Q. Either way: are rewards scaled in one place and not in "
-        "another, is the discount applied once, is `terminated` right?",
+        "After this many gradient steps, Q should be about the sum of the replay's rewards, discounted and with the "
+        "entropy's share. It is far from that.",
+        "If Q is too high: take the smaller of two Q. In any case: are rewards scaled in one place and not in another, "
+        "is the discount applied once, is `terminated` right?",
     ),
     Symptom(
         "observations_differ", "Observations differ widely in size", POSSIBLE,
         ((_above("largest_observation"),), (_below("smallest_observation"),)),
         "A network learns slowly from a small number beside large ones.",
-        "Bring all to about 1, with the line below, or in the environment.",
+        "Bring all to about 1, with the setting below, or in the environment.",
     ),
     Symptom(
         "saturated", "Actions sit at their bounds", POSSIBLE, ((_above("saturation"),),),
@@ -193,13 +194,13 @@ SYMPTOMS = (
     ),
     Symptom(
         "q_gradient_explodes", "The gradient of Q explodes", POSSIBLE, ((_above("q_gradient"),),),
-        "Steps of Q are large beside its values.",
+        "The gradient steps of Q are large compared with its values.",
         "Lower q_learning_rate; look for rewards that are rare and huge.",
     ),
     Symptom(
         "policy_gradient_vanishes", "The gradient of the policy vanishes", POSSIBLE, ((_below("policy_gradient"),),),
         "The policy hardly changes any more: Q does not depend on the action, or the tanh is saturated.",
-        "If the return is good, the policy is finished. If not, see what else is named here.",
+        "If the return is good, the policy is finished. If not, see the other findings.",
     ),
     Symptom(
         "evaluation_gap", "Evaluation is far below training", POSSIBLE, ((_below("evaluation_gap"),),),
@@ -210,7 +211,7 @@ SYMPTOMS = (
     Symptom(
         "setback_large", "The return has fallen back", POSSIBLE, ((_above("setback", "setback_large"),),),
         "The return has fallen further from its best than in any healthy run of the project.",
-        "Keep the best checkpoint; train on and see whether it recovers; a smaller learning rate makes it rarer.",
+        "Keep the best checkpoint; train on and see whether it recovers. With a smaller learning rate this is rarer.",
         ("setback",),
     ),
     Symptom(
@@ -227,6 +228,6 @@ SYMPTOMS = (
     Symptom(
         "observation_constant", "An observation never changes", NOTE, ((_above("constant_observations"),),),
         "A number that never changes says nothing. It does no harm either, unless it should have changed.",
-        "See that the sensor works, or leave it out.",
+        "Check that the sensor works, or leave it out.",
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How policy.h is compiled, here and for other processors."""
+"""Compiles policy.h, for this and for other processors."""
 
 import re
 import subprocess
@@ -17,7 +17,7 @@ void act(const float *observation, float *action) {{ {symbol_prefix(directory)}_
 
 
 def symbol_prefix(directory):
-    """What the symbols of the policy.h in a directory begin with."""
+    """The prefix of the symbols of the policy.h in a directory."""
     return re.search(r"^static inline void (\w+)_act\(", Path(directory, "policy.h").read_text(), re.MULTILINE)[1]
 
 

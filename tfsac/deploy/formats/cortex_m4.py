@@ -1,4 +1,4 @@
-"""What policy.h takes of a Cortex-M4F, from the cross compiler's output: nothing runs."""
+"""Memory that policy.h needs on a Cortex-M4F, from the cross compiler's output: nothing runs."""
 
 import re
 import shutil
@@ -11,9 +11,9 @@ FLAGS = ["-mcpu=cortex-m4", "-mthumb", "-mfpu=fpv4-sp-d16", "-mfloat-abi=hard", 
 
 
 def footprint(directory):
-    """What the policy.h in a directory takes of a Cortex-M4F, compiled with -O2 and tanhf from newlib.
+    """Memory that the policy.h in a directory needs on a Cortex-M4F, compiled with -O2 and tanhf from newlib.
 
-    Nothing runs: this says what must fit, not how fast it is.
+    Nothing runs: this says nothing about speed.
 
     Args:
         directory: where policy.h lies.

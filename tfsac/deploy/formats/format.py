@@ -12,11 +12,11 @@ SEQUENCE = 8  # steps of a golden sequence
 
 
 class NotChecked(Exception):
-    """This machine lacks what would run the file, which therefore neither passed nor failed; says what."""
+    """This machine cannot run the file, which therefore neither passed nor failed; the message says why."""
 
 
 class Deployable(NamedTuple):
-    """The policy and all that goes to a device with it, whatever the format.
+    """The policy and all that goes to a device with it, in any format.
 
     Attributes:
         policy: a `Policy`.
@@ -24,9 +24,9 @@ class Deployable(NamedTuple):
         limit: the guard: an observation is clipped to [-limit, limit], and NaN counts as 0.
         states: observations from replay, float32 [N, O]: quantised formats take their ranges from them.
         actions: the trained policy's on the states, in the environment's units, [N, A].
-        rounding: the largest error of these actions that is float32's own, in parts of the span.
-        facts: what the file says of itself, as JSON can hold it.
-        name: what the symbols of policy.h begin with; None stands for tfsac_policy.
+        rounding: the largest error of these actions through float32 alone, in parts of the span.
+        facts: what the file says about itself, as JSON can hold it.
+        name: prefix of the symbols in policy.h; None stands for tfsac_policy.
     """
 
     policy: Policy
@@ -41,9 +41,9 @@ class Deployable(NamedTuple):
 
     @property
     def tolerance(self):
-        """What formats that compute in float32 may err by, in parts of the span.
+        """The largest error allowed to formats that compute in float32, in parts of the span.
 
-        Another order of summation rounds as much as the trained policy itself does, and sometimes more.
+        Another order of summation rounds as much as the trained policy itself, and sometimes more.
         """
         return max(1e-5, 10 * self.rounding)
 
@@ -58,15 +58,15 @@ class Format:
     Attributes:
         file: its name in the export's directory.
         purpose: which device or program takes it, one line.
-        oldest_runtime: the oldest version of what runs it that a test has loaded such a file with.
+        oldest_runtime: the oldest runtime with which a test has loaded such a file.
         samples: whether it takes noise as a second input, and explores.
-        largest_error, mean_error: what its actions may differ by from the trained policy's on states of the replay, in
-            parts of the action's span: at most anywhere, and on average. Both None: as float32, `Deployable.tolerance`.
-        noise: on observations, in parts of each one's standard deviation in the replay: what does as little harm as the
-            file's rounding; see `ladder.allowed_error`.
+        largest_error, mean_error: limits of the difference between its actions and the trained policy's on states of
+            the replay, in parts of the action's span. Both None: as float32, `Deployable.tolerance`.
+        noise: observation noise that is as harmless as the file's rounding, in parts of each observation's standard
+            deviation in the replay; see `ladder.allowed_error`.
         allowed_loss: the part of the return's worth that it may lose; see `ladder.check`.
-        allowed_under_stress: the part of what the policy gains on random actions that its return may differ by in a
-            disturbed world; the report marks what is beyond it, or not shown to be within.
+        allowed_under_stress: limit of the difference of its return in a disturbed world, in parts of the policy's gain
+            on random actions; the report marks a difference that may be larger.
     """
 
     file = purpose = oldest_runtime = ""
@@ -93,7 +93,7 @@ class Format:
         raise NotImplementedError
 
     def finish(self, path, act, deployable, measured):
-        """Adds to the file what was measured, where it holds such things, and examines it.
+        """Adds the measurements to the file, if the format has a place for them, and examines the file.
 
         Args:
             path: the file.
@@ -102,7 +102,7 @@ class Format:
             measured: from `ladder.measure`.
 
         Returns:
-            Checks that only this format has, whether passed by name; and facts for the report, as JSON can hold them.
+            Checks of this format only, by name, True if passed; and facts for the report, as JSON can hold them.
         """
         return {}, {}
 
@@ -114,9 +114,9 @@ class Format:
 def guard_limit(policy, states):
     """Where observations are clipped before the policy sees them.
 
-    The guard is for what no sensor gives: with infinity or 1e30 some runtimes compute NaN, each in its own way. It must
-    not touch what the policy was trained on. So it stands a thousand times beyond the largest observation of the
-    replay, and at 1e6 at least.
+    The guard is for values that no sensor gives: with infinity or 1e30 some runtimes compute NaN, each in its own way.
+    It must not change observations of the training. So it is a thousand times the largest observation of the replay,
+    and at least 1e6.
 
     Args:
         policy: a `Policy`.
@@ -138,7 +138,7 @@ def guard_limit(policy, states):
 
 
 def round_inward(low, high):
-    """Bounds as float32, nowhere outside the given ones: where no float32 lies between two, the nearest to both."""
+    """Bounds as float32, nowhere outside the given ones; if no float32 lies between two bounds, the nearest to both."""
     low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
     low32, high32 = low.astype(np.float32), high.astype(np.float32)
     nearest = low32
@@ -149,7 +149,7 @@ def round_inward(low, high):
 
 
 def sequence(deployable, act, steps=SEQUENCE):
-    """Observations of the machine in a row, and what a policy with a memory answers to them from a reset on.
+    """Successive observations of the machine, and the actions of a policy with a memory, from a reset on.
 
     Args:
         deployable: a `Deployable` whose facts have a history.

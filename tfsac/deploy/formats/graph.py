@@ -7,10 +7,10 @@ from tfsac.quiet_tensorflow import tf
 
 
 class PolicyGraph(tf.Module):
-    """The policy with all that the device needs inside: the guard before it, the environment's bounds behind it.
+    """The policy with all that the device needs: the guard before it, the environment's bounds after it.
 
-    The weights are variables of this module itself: one whose only link to them is a Keras 3 model saves well, but
-    TFLiteConverter then writes a file without weights and says nothing.
+    The weights are variables of this module itself. If they belonged to a Keras 3 model inside it, saving would work,
+    but TFLiteConverter would write a file without weights, silently.
 
     Args:
         policy: a `Policy`.
@@ -51,7 +51,7 @@ class PolicyGraph(tf.Module):
         }
 
     def guard(self, observation):
-        """NaN counts as 0 and everything is clipped: runtimes disagree on NaN, and agree on nothing too large."""
+        """NaN counts as 0 and all is clipped, since runtimes disagree on NaN and on very large numbers."""
         numbers = tf.where(tf.equal(observation, observation), observation, tf.zeros_like(observation))
         return tf.clip_by_value(numbers, -self._limit, self._limit)
 

@@ -68,7 +68,7 @@ class SavedModel(Format):
 
 
 def read_facts(path):
-    """What a SavedModel directory says of itself, a dict.
+    """The facts of a SavedModel directory, a dict.
 
     Raises:
         UserError: it was not written by tfsac.

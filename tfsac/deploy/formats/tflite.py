@@ -20,11 +20,11 @@ CALIBRATION, GOLDEN = 2_000, 16  # observations: that fix the ranges of int8, an
 
 
 class Kind(NamedTuple):
-    """What distinguishes one kind of .tflite file; see `Format` for largest_error, mean_error and noise.
+    """One kind of .tflite file; see `Format` for largest_error, mean_error and noise.
 
     Attributes:
-        golden_tolerance: what the file may differ from its own answers here on another machine, in parts of the span;
-            None: as float32 may. Quantised kernels of another processor may round an activation the other way.
+        golden_tolerance: by how much the file's answers may differ on another machine, in parts of the span; None: as
+            for float32. Quantised kernels of another processor may round an activation the other way.
     """
 
     file: str
@@ -70,7 +70,7 @@ class TFLite(Format):
         return run_policy.Policy(path).run  # without the runner's refusals: the file's own guard is measured
 
     def finish(self, path, act, deployable, measured):
-        """Puts the measured return and golden vectors, the file's own answers here, inside."""
+        """Puts the measured return and golden vectors (the file's own answers on this machine) into the file."""
         rows = deployable.examples(GOLDEN)
         inputs = {"observation": deployable.states[rows]}
         if self.samples:
@@ -138,7 +138,7 @@ def convert(deployable, kind):
 
 
 def with_facts(model, facts):
-    """The bytes of a file with facts, which JSON can hold, inside in place of any earlier ones; None leaves them out.
+    """The bytes of a file with these facts, which JSON can hold, instead of earlier ones; None removes them.
 
     The outputs stay as they are.
     """
@@ -156,7 +156,7 @@ def with_facts(model, facts):
 
 
 def inspect(model):
-    """What a device needs to know of a file.
+    """What a device needs to know about a file.
 
     Returns:
         Dict: signatures (names), operators (name -> version), inputs and outputs (name -> shape).
@@ -212,7 +212,7 @@ def _convert(graph, function, inputs, kind="float32", calibration=None):
 
 
 def _by_columns(graph, layers):
-    """Parts of a file that hold the layers as int8 weights with one scale each, as exactly as with one for each column.
+    """Parts of a file with the layers as int8 weights, one scale for each layer, as exact as one for each column.
 
     A scale for each column needs version 12 of FULLY_CONNECTED, which tflite-runtime 2.14 lacks. So the columns are
     divided by their largest weights, and a part of its own, which the converter cannot fold back, multiplies the
@@ -284,7 +284,7 @@ def _pack(tree):
 class _Builder(Builder):
     """Buffers begin at multiples of 16 bytes, as the schema asks and runtimes that read them in place rely on.
 
-    What Python code is generated from the schema forgets it.
+    The Python code generated from the schema does not do this.
     """
 
     def StartVector(self, elemSize, numElems, alignment):  # noqa: N802, N803 (flatbuffers' names)

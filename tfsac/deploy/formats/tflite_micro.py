@@ -1,4 +1,4 @@
-"""What a .tflite policy asks of a microcontroller that runs it on TensorFlow Lite Micro."""
+"""What a .tflite policy needs on a microcontroller with TensorFlow Lite Micro."""
 
 import importlib.util
 import subprocess

@@ -1,4 +1,4 @@
-"""What a log of the device tells: whether the file answered as it does here, the rate, the delay, the ranges."""
+"""Examines a log of the device: whether the file answered as it does here, the rate, the delay, the ranges."""
 
 import csv
 from pathlib import Path
@@ -29,7 +29,7 @@ def read(path, policy):
         policy: a `run_policy.Policy`.
 
     Raises:
-        UserError: no such file, or none of this policy's.
+        UserError: no such file, or not a log of this policy.
     """
     require(Path(path).is_file(), f"no {path}: expected a log written by run_policy.py --log")
     sensors, actions = policy.sensors, len(policy.facts["action"]["low"])
@@ -40,7 +40,7 @@ def read(path, policy):
                 rows.pop()  # broken off while it was written
             values = np.array(rows, np.float64).reshape(len(rows), -1)
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is no log of run_policy.py: {error}") from error
+        raise UserError(f"{path} is not a log of run_policy.py: {error}") from error
     columns = 1 + sensors + actions
     require(
         values.shape[0] >= 2 and values.shape[1] == columns and np.all(np.isfinite(values[:, 0])),
@@ -51,14 +51,14 @@ def read(path, policy):
 
 
 def examine(path, policy_path):
-    """Replays a log through the file, with its memory of what was commanded then.
+    """Replays a log through the file, which remembers the commands of the log.
 
     Returns:
-        Dict: steps; disagreed (steps whose command is not the file's, to its tolerance; those of failed sensors among
-        them), largest_error and tolerance in parts of the span; rate_hz and trained_rate_hz; odd_periods, the share
-        outside 0.8 to 1.2 of the control period; delay_steps, None where no delay explains the log clearly better than
-        every other, and unexplained, the share of the motion that each delay leaves; outside, by name of an
-        observation, the share of steps outside the range of training, where there are any.
+        Dict: steps; disagreed (steps whose command differs from the file's by more than its tolerance, failed sensors
+        included); largest_error and tolerance in parts of the span; rate_hz and trained_rate_hz; odd_periods, the share
+        outside 0.8 to 1.2 of the control period; delay_steps, None if no delay explains the log clearly better than
+        every other; unexplained, by delay, the share of the motion that it does not explain; outside, by name of an
+        observation, the share of steps outside the range of training, if there are any.
 
     Raises:
         UserError: no such log or policy.

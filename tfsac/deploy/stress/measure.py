@@ -1,4 +1,4 @@
-"""Many episodes side by side in one world, and what they say of return and of the motor."""
+"""Many episodes side by side in one world, and their numbers on return and motor."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from tfsac.statistics import confidence_interval
 
 
 class Episodes(NamedTuple):
-    """What came of N episodes, one a seed.
+    """The record of N episodes, one for each seed.
 
     Attributes:
         returns, lengths: [N].
@@ -27,12 +27,12 @@ class Episodes(NamedTuple):
 
 
 class Bench:
-    """N environments that stand ready for one world after another.
+    """N environments, used for one world after another.
 
     Args:
         env: `EnvSettings` of the first world.
         seeds: of the starts, one for each environment.
-        is_over: asked before every step whether to break off; then `run` raises KeyboardInterrupt.
+        is_over: called before every step; if it returns True, `run` raises KeyboardInterrupt.
     """
 
     def __init__(self, env, seeds, is_over=None):
@@ -44,7 +44,7 @@ class Bench:
         self._half = np.where(half > 0, half, 1)
 
     def aimless(self):
-        """What acts uniformly at random: as `run` takes it, the same numbers for every caller."""
+        """Uniformly random actions, as a function for `run`; the same numbers for every caller."""
         rng = np.random.default_rng(2)
         return lambda rows: rng.uniform(self.low, self.high, [len(rows), len(self.low)])
 
@@ -55,7 +55,7 @@ class Bench:
             act: observations [N, O] -> actions [N, A] in the environment's units.
             env: the world's `EnvSettings`.
             wrappers: put on before its imperfections, as `EnvSettings.wrappers`.
-            idle: in so many first steps the middle of the bounds is commanded instead.
+            idle: number of first steps in which the middle of the bounds is commanded instead.
             keep: whether to keep the observations.
 
         Returns:
@@ -125,7 +125,7 @@ def difference(returns, others):
 
 
 def action_metrics(actions):
-    """What the motor is put through, as means over the episodes.
+    """How hard the commands are on the motor, as means over the episodes.
 
     Args:
         actions: as in `Episodes`.

@@ -1,4 +1,4 @@
-"""The policy under stress, from whatever holds it: actions for a batch of observations."""
+"""The policy under stress, from a file or a run: actions for a batch of observations."""
 
 import json
 from pathlib import Path
@@ -50,7 +50,7 @@ def load(path):
 
 
 def _tflite(path):
-    """The same file for as many rows as it is given: its input is resized."""
+    """A .tflite file as a function of any number of rows: its input is resized."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path), num_threads=1)

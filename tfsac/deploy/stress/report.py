@@ -1,4 +1,4 @@
-"""What a stress test found, for people and for programs: stress.md, stress.json, stress.png."""
+"""The results of a stress test, for people and for programs: stress.md, stress.json, stress.png."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,8 @@ from tfsac.deploy.stress.stress import TOLERATED
 from tfsac.run.directory import write_whole
 
 NOT_SUFFICIENT = (
-    "These are simulated disturbances, one at a time but for the last: to pass is necessary before the machine, and "
-    "not sufficient on it."
+    "These are simulated disturbances, one at a time except for the last: to pass is necessary before the policy moves "
+    "a machine, but not sufficient."
 )
 
 
@@ -35,7 +35,7 @@ def tolerates(result):
     for disturbance in result["disturbances"]:
         kept = disturbance["tolerated"]
         if disturbance["no_effect"]:
-            words = "no effect on this task, so nothing is known of it"
+            words = "no effect on this task, so nothing is known about it"
         elif kept is None:
             words = f"not even {_mildest(disturbance)}"
         else:
@@ -108,12 +108,12 @@ def _row(label, row):
 
 def _notes(result):
     notes = [
-        "Differences are to the row of the world that it was trained in, start by start; kept is the part of the gain "
-        "on random actions that is left. Each disturbance replaces its own setting of that world and leaves the rest.",
-        "Total variation is of the commands, per step, in half-ranges; above fs/4 is the share of their energy that "
-        "is faster than a quarter of the control rate: chatter. Delays swing slowly, noise chatters.",
-        "The reference of a delay is this file without the delay, after as many idle steps: what perfect prediction "
-        "would reach. A delayed observation costs less than a delayed action, since the first action is not idle.",
+        "Differences are to the row of the world that it was trained in, start by start. Kept is the remaining part of "
+        "the gain on random actions. Each disturbance replaces its own setting of that world and leaves the rest.",
+        "Total variation is of the commands, per step, in half-ranges. Above fs/4 is the share of their energy that is "
+        "faster than a quarter of the control rate, which is chatter. Delays make slow swings, noise makes chatter.",
+        "The reference of a delay is this file without the delay, after as many idle steps: the return of perfect "
+        "prediction. A delayed observation costs less than a delayed action, since the first action is not idle.",
     ]
     seen = result.get("observations")
     if seen and len(seen["deviation"]) <= 24:

@@ -1,4 +1,4 @@
-"""The short stress test of an export: what the policy tolerates, and whether each of its files bears the same."""
+"""The short stress test of an export: what the policy tolerates, and whether each of its files tolerates the same."""
 
 import numpy as np
 from tqdm import tqdm
@@ -21,12 +21,12 @@ PAIRED = (("action_delay", 2), ("observation_noise", 0.05), ("all_at_once", 1)) 
 class ShortStress:
     """The trained policy in a few disturbed worlds, and beside it each file on the same starts.
 
-    Whatever goes wrong, in an environment that may be anyone's, ends in a line of `left_out`: an export goes on.
+    Any exception, in an environment that may come from anyone, ends in a line of `left_out`: the export goes on.
 
     Args:
         policy: a `tfsac.policy.Policy`.
-        env: `EnvSettings` of the environment that it was trained in; None if that was handed over as an object.
-        episodes: that the export measures returns by; STARTS of them are run here.
+        env: `EnvSettings` of the environment that it was trained in; None if that was passed as an object.
+        episodes: of the export; the share STARTS of them is run here.
         files: that will be compared, for the progress bar.
 
     Attributes:
@@ -40,7 +40,7 @@ class ShortStress:
         self.left_out, self._bench, self._worlds = [], None, []
         self._bar = tqdm(total=files * len(PAIRED), unit="world", desc="stress", disable=None)
         if env is None or env.id is None:
-            self._give_up("the environment was handed over as an object, of which no others can be made")
+            self._give_up("the environment was passed as an object, and no second one can be made")
             return
         try:
             self._begin(policy, env, max(2, round(STARTS * episodes)))
@@ -133,7 +133,7 @@ class ShortStress:
 
 
 def _words(say, disturbance, borne, measured, rate):
-    """How much of one disturbance is borne."""
+    """How much of one disturbance is tolerated."""
     if not borne:
         mildest = min(disturbance.levels, key=lambda level: abs(level.value - disturbance.neutral))
         return f"less than {say(mildest.value, rate)}"

@@ -15,7 +15,7 @@ UNCHANGED = 0.01  # half-ranges, and parts of the return's worth: a disturbance 
 
 
 class Baseline(NamedTuple):
-    """The policy in the world that it was trained in, and what that is worth.
+    """The policy's episodes in the world that it was trained in, and those of random actions.
 
     Attributes:
         episodes: `measure.Episodes` of the policy.
@@ -27,7 +27,7 @@ class Baseline(NamedTuple):
 
     @property
     def worth(self):
-        """What the policy gains on random actions; what retention is measured in."""
+        """The policy's gain on random actions, the unit of retention."""
         return float(np.mean(self.episodes.returns)) - self.aimless
 
 
@@ -41,11 +41,11 @@ def stress(path, other=None, episodes=100, seed=0, workers=1, progress=None, is_
         seed: of the first start.
         workers: processes that share the levels.
         progress: called with (levels done, levels in all, what comes next).
-        is_over: asked again and again whether to break off.
+        is_over: called again and again; if it returns True, the test stops.
 
     Returns:
-        The results, as JSON can hold them; see `report.write`. Broken off, they hold what was measured until then, and
-        "interrupted" is true.
+        The results, as JSON can hold them; see `report.write`. If the test was stopped, they hold what was measured
+        until then, and "interrupted" is true.
 
     Raises:
         UserError: no such policy; the environment cannot be made, or has no time limit.
@@ -121,7 +121,7 @@ def _measure(result, track, env, compared, progress):
 
 
 def look(env, plain, kept, aimless):
-    """What the world that it was trained in shows of a policy.
+    """What the episodes in the training world say about world and policy.
 
     Args:
         env: that world, an `EnvSettings`.

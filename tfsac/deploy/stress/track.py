@@ -1,4 +1,4 @@
-"""Episodes in one world after another, shared out over processes."""
+"""Episodes in one world after another, distributed over processes."""
 
 import multiprocessing
 import signal
@@ -34,7 +34,7 @@ class Track:
         env: `EnvSettings` of the environments.
         seeds: of the starts.
         workers: processes; 1 stands for this one.
-        is_over: asked now and then whether to break off; then `run` raises KeyboardInterrupt.
+        is_over: called now and then; if it returns True, `run` raises KeyboardInterrupt.
     """
 
     def __init__(self, paths, env, seeds, workers=1, is_over=None):

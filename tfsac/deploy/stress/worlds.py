@@ -33,14 +33,14 @@ class Level(NamedTuple):
 
 
 class Disturbance(NamedTuple):
-    """What is turned up from level to level.
+    """One kind of disturbance, with its levels.
 
     Attributes:
-        name: a word for JSON.
+        name: for JSON.
         title: for people.
-        neutral: the value at which there is none of it: 0, or 1 of a factor, or more than all levels.
+        neutral: the value without any disturbance: 0, or 1 for a factor, or more than all levels.
         levels: by value.
-        of_machine: whether it changes the machine itself, which a task may well not feel.
+        of_machine: whether it changes the machine itself, perhaps without effect on the task.
     """
 
     name: str
