@@ -6,12 +6,12 @@ As a library:
 
 As a command:
     python run_policy.py POLICY.tflite             reads observations, one a line; writes actions, one a line
-    python run_policy.py POLICY.tflite --info      what the file says of itself
-    python run_policy.py POLICY.tflite --selftest  runs the file's golden vectors here
+    python run_policy.py POLICY.tflite --info      shows inputs, outputs, units, ranges, control rate
+    python run_policy.py POLICY.tflite --selftest  compares answers on this machine with those stored in the file
     python run_policy.py POLICY.tflite --env=ID --episodes=N   episodes in a Gymnasium environment, if installed
-    python run_policy.py POLICY.tflite --rate=20 --log=LOG.csv  holds a rate; writes time, observation and action down
+    python run_policy.py POLICY.tflite --rate=20 --log=LOG.csv  keeps a rate; logs time, observation and action
 
-On a machine, step by step, with what a policy remembers and a safe action where a sensor fails:
+On a machine, step by step, with the policy's memory and a safe action if a sensor fails:
     policy.reset()
     action, status = policy.step(observation, seconds_since_the_last)
 """
@@ -34,15 +34,14 @@ SLOWEST, FASTEST = 1.2, 0.8  # control periods between two steps, outside which 
 
 
 class Safety(NamedTuple):
-    """What counts as a failed sensor, and what is commanded then.
+    """When a sensor counts as failed, and the action that is then commanded.
 
     Attributes:
-        low, high: outside these an observation is out of range, [O]; default what was seen in training, and as much
-            again on either side.
-        stale_steps: so many equal observations in a row are stale; 0, the default, takes them all: a machine may rest.
-        latest: seconds between two observations beyond which one is late; default two control periods.
+        low, high: outside these an observation is out of range, [O]; default three times the range seen in training.
+        stale_steps: this many equal observations in a row are stale; 0, the default, never: a machine may rest.
+        latest: largest number of seconds between two observations; a later one is late; default two control periods.
         action: commanded on a fault, [A]; default the middle of the bounds.
-        slew: the most that a command moves towards it in a step, in parts of the span; default as in training, or 1.
+        slew: largest step of a command towards it, in parts of the span; default as in training, or 1.
     """
 
     low: np.ndarray
@@ -54,20 +53,20 @@ class Safety(NamedTuple):
 
 
 class Policy:
-    """A .tflite policy on the LiteRT interpreter with one thread, the fastest way for one observation at a time.
+    """A .tflite policy on the LiteRT interpreter with one thread, which is fastest for one observation at a time.
 
     Args:
         path: the .tflite file.
 
     Attributes:
-        facts: what the file says of itself, a dict.
-        samples: whether it wants noise as a second input.
-        sensors: O, how many numbers one observation of the machine has. Where the policy remembers, its input is the
-            last observations and the last commands, newest first: `step` puts them together.
+        facts: what the file says about itself, a dict.
+        samples: whether it needs noise as a second input.
+        sensors: O, how many numbers one observation of the machine has. If the policy remembers, its input is the last
+            observations and the last commands, newest first: `step` puts them together.
         safety: a `Safety`, which may be replaced.
 
     Raises:
-        ValueError: no such file, not a .tflite file, or one without tfsac's metadata, whole and of its sizes.
+        ValueError: no such file, not a .tflite file, or its metadata is not tfsac's, damaged or of other sizes.
     """
 
     def __init__(self, path):
@@ -245,18 +244,17 @@ def run_episodes(policy, env_id, episodes):
 def run_lines(policy, lines, rate=None, log=None, clock=time.monotonic, sleep=time.sleep):
     """Answers each line of numbers, an observation, with a line of numbers, the action.
 
-    A policy that remembers, and any with a rate or a log, answers as `Policy.step` does: from the first line on, and
-    with the safe action on a fault.
+    If the policy remembers, or with a rate or a log, it answers as `Policy.step` does, with the safe action on a fault.
 
     Args:
         policy: a `Policy`.
         lines: of text.
-        rate: steps in a second, which is held; None answers at once.
+        rate: steps in a second; None answers at once.
         log: a text file to write time, observation and action to, as CSV with a line of names.
-        clock, sleep: seconds that pass, and how to wait.
+        clock, sleep: functions that tell the time in seconds, and wait.
 
     Returns:
-        How many lines could not be answered, or only with the safe action; each has left a line on standard error.
+        How many lines got no answer or the safe action; each of them has a line on standard error.
     """
     low, high = (np.array(policy.facts["observation"][key][: policy.sensors], np.float32) for key in ("low", "high"))
     stepping = rate is not None or log is not None or len(policy.facts["observation"]["low"]) > policy.sensors
@@ -294,7 +292,7 @@ def run_lines(policy, lines, rate=None, log=None, clock=time.monotonic, sleep=ti
 
 
 class _Pace:
-    """Holds a rate, and counts the periods that are not what the policy was trained for."""
+    """Keeps a rate, and counts the periods that differ from the training's."""
 
     def __init__(self, policy, rate, clock, sleep):
         trained = policy.facts.get("environment", {}).get("control_rate_hz")
@@ -375,7 +373,7 @@ def _number(word):
     try:
         return float(word)
     except ValueError:
-        raise ValueError(f"{word!r} is no number: expected numbers with blanks between them") from None
+        raise ValueError(f"{word!r} is no number: expected numbers with spaces between them") from None
 
 
 def _size(tensor):

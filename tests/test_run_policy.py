@@ -200,8 +200,8 @@ def test_what_separates_numbers_is_said(policy_file):
     status, out, errors = command(policy_file, given="1, 2, 3\n1;2;3\n")
     assert (status, out) == (1, [])
     assert errors == [
-        "line 1: '1,' is no number: expected numbers with blanks between them",
-        "line 2: '1;2;3' is no number: expected numbers with blanks between them",
+        "line 1: '1,' is no number: expected numbers with spaces between them",
+        "line 2: '1;2;3' is no number: expected numbers with spaces between them",
     ]
 
 

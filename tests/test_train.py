@@ -552,7 +552,7 @@ KEEP = "--env_id=envs_for_tests:Walk-v0"
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([*flags(bindings())], "run already holds a run: --resume goes on with it, --overwrite begins anew"),
+        ([*flags(bindings())], "run already holds a run: --resume goes on with it, --overwrite replaces it"),
         (["--resume"], "run/config.gin would import the module 'envs_for_tests': if you trust it, add --trust="),
         (["--resume", "--env_id=Pendulum-v1"], "env.id was 'envs_for_tests:Walk-v0' so far and cannot become"),
         (["--resume", KEEP, *gin("SAC.policy_hidden_units = (16,)")], "cannot become (16,)"),

@@ -296,7 +296,7 @@ def require_bounds(action, low, high):
         require(
             before.shape == now.shape and np.allclose(before, now, rtol=1e-5),
             f"its actions had {name} = {before.tolist()}, and the environment has {now.tolist()} now: "
-            "take the version that it was trained in, or train anew",
+            "take the version that it was trained in, or train again",
         )
 
 

@@ -148,7 +148,7 @@ class _RemoteCollector:
         self._act = BehaviourPolicy(None, envs[0].action_space.shape[0], start_steps, rng)
 
     def collect(self, steps, step, policy):
-        """-> Transition of so many steps, and (place in the block from 1, return, length) of episodes that ended.
+        """-> Transition of that many steps, and (place in the block from 1, return, length) of finished episodes.
 
         Args:
             step: of the run, that the block begins with.

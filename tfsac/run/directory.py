@@ -31,7 +31,7 @@ def check_free(logdir, overwrite):
     require(not Path(logdir).exists() or Path(logdir).is_dir(), f"--logdir={logdir} is a file, expected a directory")
     require(
         overwrite or not holds_run(logdir),
-        f"{logdir} already holds a run: --resume goes on with it, --overwrite begins anew, --logdir names another",
+        f"{logdir} already holds a run: --resume goes on with it, --overwrite replaces it, --logdir names another",
     )
 
 

@@ -172,7 +172,7 @@ class Loop:
         """Takes back what `get_state` gave, and the replay's rows as matrices, oldest first.
 
         Returns:
-            The numbers of the environments that are not deterministic: their episodes begin anew.
+            The numbers of the environments that are not deterministic: they begin new episodes.
 
         Raises:
             UserError: it is the state of another network.

@@ -126,7 +126,7 @@ class Search:
             require(
                 old == new,
                 f"{path} is of another search: {name} was {old} and cannot become {new}; "
-                "the same command goes on, another --out begins anew",
+                "the same command goes on, another --out begins a new one",
             )
         self._study.set_user_attr("said", said)
         # A new seed for each call: the same one would draw the first trials again.

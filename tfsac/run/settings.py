@@ -74,7 +74,7 @@ def check_unchanged(settings, before):
             require(
                 old == new or name in RESUMABLE,
                 f"{name} was {old!r} so far and cannot become {new!r}: a resumed run may change "
-                f"{', '.join(RESUMABLE)}; train anew in another --logdir",
+                f"{', '.join(RESUMABLE)}; start a new run in another --logdir",
             )
 
 

@@ -104,12 +104,12 @@ class ShortStress:
             for level in sorted(disturbance.levels, key=lambda x: abs(x.value - disturbance.neutral)):  # noqa: B023
                 row = in_numbers(self._run(act, level.env, level.wrappers), baseline)
                 rows.append({"level": level.value, "label": level.label, **row})
-                borne = tolerated(disturbance, rows)
-                if not borne or not borne["all_levels"]:
+                passed = tolerated(disturbance, rows)
+                if not passed or not passed["all_levels"]:
                     break
             self._bar.total -= len(disturbance.levels) - len(rows)
-            turned_up[name] = {"levels": rows, "tolerated": borne}
-            words.append(_words(say, disturbance, borne, len(rows), world.rate))
+            turned_up[name] = {"levels": rows, "tolerated": passed}
+            words.append(_words(say, disturbance, passed, len(rows), world.rate))
         worlds = []
         for name, value in PAIRED:
             level = next(level for level in disturbances[name].levels if level.value == value)
@@ -132,11 +132,11 @@ class ShortStress:
             self.left_out.append("what it tolerates is not known: it gains nothing on random actions")
 
 
-def _words(say, disturbance, borne, measured, rate):
+def _words(say, disturbance, passed, measured, rate):
     """How much of one disturbance is tolerated."""
-    if not borne:
+    if not passed:
         mildest = min(disturbance.levels, key=lambda level: abs(level.value - disturbance.neutral))
         return f"less than {say(mildest.value, rate)}"
-    harshest = max((borne["least"], borne["largest"]), key=lambda value: abs(value - disturbance.neutral))
-    most = borne["all_levels"] and measured == len(disturbance.levels)
+    harshest = max((passed["least"], passed["largest"]), key=lambda value: abs(value - disturbance.neutral))
+    most = passed["all_levels"] and measured == len(disturbance.levels)
     return ("at least " if most else "") + say(harshest, rate)
