@@ -406,5 +406,6 @@ def test_any_change_is_taken_or_refused_in_a_line(sound, loop, tmp_path):
 @pytest.mark.filterwarnings("ignore:.*encountered in matmul")
 def test_ten_thousand_changes(sound, loop, tmp_path):
     start = random.SystemRandom().randrange(10**9)
+    print(f"mutations from number {start} on")
     for seed in range(start, start + 10_000):
         survives(sound, loop, tmp_path, seed)
