@@ -14,8 +14,11 @@ from runs import bindings, rows, run_here
 
 from tfsac.data.envs import require_bounds
 from tfsac.data.replay import Replay
+from tfsac.deploy import pipeline
+from tfsac.deploy.stress.stress import stress
 from tfsac.errors import UserError
 from tfsac.evaluate import load
+from tfsac.export import export_run
 from tfsac.run import checkpoint
 
 
@@ -153,6 +156,33 @@ def test_other_bounds_of_actions_than_it_was_trained_with_are_refused(tmp_path, 
         load(tmp_path, None, "envs_for_tests:Walk-v0")
     with pytest.raises(UserError, match=said):
         run_here(tmp_path, [*params, "train.total_steps = 32"], resume=True)
+    with pytest.raises(UserError, match=said):
+        export_run(tmp_path, tmp_path / "out", trusted=["envs_for_tests"])
+    with pytest.raises(UserError, match=said):
+        stress(tmp_path, episodes=2)
+
+
+def test_another_time_limit_than_in_training_is_said(tmp_path, monkeypatch, capsys):
+    params = bindings(env_id="envs_for_tests:Walk-v0", total_steps=24, start_steps=100, eval_every=None)
+    run_here(tmp_path, params)
+    monkeypatch.setattr(pipeline, "FORMATS", [form for form in pipeline.FORMATS if form.file == "policy.tflite"])
+
+    def notes(limit, call, *arguments, **options):
+        monkeypatch.setattr(gym.spec("Walk-v0"), "max_episode_steps", limit)
+        call(*arguments, **options)
+        return [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+
+    def note(now, before):
+        words = f"note: the time limit of episodes is {now} steps, it was {before} in training: "
+        return [words + "returns are not comparable"]
+
+    longer, name = [*params, "train.total_steps = 32"], "envs_for_tests:Walk-v0"
+    assert notes(1000, load, tmp_path, None, name) == []
+    assert notes(500, load, tmp_path, None, name) == note(500, 1000)
+    assert notes(500, run_here, tmp_path, longer, resume=True) == note(500, 1000)
+    out = tmp_path / "out"
+    assert notes(600, export_run, tmp_path, out, episodes=2, trusted=[name], stress=False) == note(600, 500)
+    assert notes(700, load, None, out / "policy.tflite", name) == note(700, 600)
 
 
 def test_bounds_that_a_file_rounded_to_float32_are_the_same():

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from tfsac.data.envs import action_bounds, require_bounds, require_time_limit
+from tfsac.data.envs import action_bounds, require_bounds, require_time_limit, say_time_limit
 from tfsac.data.rollout import repeats_starts, rollout, summary
 from tfsac.deploy import artefact, clip, facts
 from tfsac.errors import require, run_command
@@ -30,7 +30,8 @@ def find(logdir, policy, env_id=None, trusted=()):
 
     Returns:
         act: observation [O] -> action [A]; the EnvSettings of the environment; whether the actions are in [-1, 1]^A, as
-        an agent's are, or in the environment's own units; and their bounds in these units, see `require_bounds`.
+        an agent's are, or in the environment's own units; and what is kept of the environment: action (its bounds, see
+        `require_bounds`) and time_limit.
 
     Raises:
         UserError: nothing usable there, another environment than the policy's, or one whose module the user has not
@@ -40,15 +41,16 @@ def find(logdir, policy, env_id=None, trusted=()):
     if logdir:
         restored = checkpoint.restore(Path(logdir) / "checkpoints")
         with checkpoint.reading(f"the checkpoint of step {restored.step}"):
-            act, env, bounds = restored.policy.deterministic, restored.env, restored.facts.get("action")
+            act, env, kept = restored.policy.deterministic, restored.env, restored.facts
     else:
         act, said = artefact.load(policy)
-        env, bounds = facts.environment(said, policy), said.get("action")
+        env = facts.environment(said, policy)
+        kept = {"action": said.get("action"), "time_limit": said["environment"].get("time_limit")}
     if env_id and ":" in env_id and env.id == env_id.partition(":")[2]:
         env = env._replace(id=env_id)  # files of tfsac 0.1 keep the id without its module
     check_trusted(env.modules(), [*trusted, env_id], logdir or policy)
     require(env_id in (None, env.id), f"{logdir or policy} was trained in {env.id!r}, received --env_id={env_id}")
-    return act, env, bool(logdir), bounds
+    return act, env, bool(logdir), kept
 
 
 def load(logdir, policy, env_id=None, trusted=()):
@@ -57,7 +59,7 @@ def load(logdir, policy, env_id=None, trusted=()):
     return act, _made_for(act, *world)
 
 
-def _made_for(act, settings, unit_actions, bounds):
+def _made_for(act, settings, unit_actions, kept):
     """Makes the environment; refuses one whose observations or actions are not those of act."""
     env = settings.make(unit_actions)
     sizes = env.observation_space.shape, env.action_space.shape
@@ -68,7 +70,8 @@ def _made_for(act, settings, unit_actions, bounds):
     require(fits, f"the policy does not fit {settings.id}: it has observations {sizes[0]} and actions {sizes[1]}")
     low, high = action_bounds(env) if unit_actions else (env.action_space.low, env.action_space.high)
     with checkpoint.reading("what is kept of the policy"):
-        require_bounds(bounds, low, high)
+        require_bounds(kept.get("action"), low, high)
+    say_time_limit(kept.get("time_limit"), env)
     return env
 
 

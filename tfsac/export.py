@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from tfsac.data.envs import require_bounds, say_time_limit
 from tfsac.errors import require, run_command
 from tfsac.run import checkpoint, config
 from tfsac.trust import check_trusted
@@ -27,7 +28,8 @@ def export_run(logdir, out, episodes=100, trusted=(), name=None, page=False, vid
         The report, as `pipeline.export` does.
 
     Raises:
-        UserError: no checkpoint, a damaged one, or a directory that cannot be written or holds something else.
+        UserError: no checkpoint, a damaged one, an environment with other bounds, or a directory that cannot be
+            written or holds something else.
     """
     from tfsac.deploy import pipeline  # its formats import TensorFlow
 
@@ -39,7 +41,9 @@ def export_run(logdir, out, episodes=100, trusted=(), name=None, page=False, vid
         size = policy.sizes[0]
         states = np.concatenate([rows[:, :size].copy() for rows in checkpoint.replay_segments(restored)])
         training = {"steps": restored.step, "gin": config.write(restored.settings)}
-    made = env.make(unit_actions=False)
+        made = env.make(unit_actions=False)
+        require_bounds(restored.facts.get("action"), made.action_space.low, made.action_space.high)
+    say_time_limit(restored.facts.get("time_limit"), made)
     return pipeline.export(policy, states, made, env, training, out, episodes, name, page, video, stress)
 
 

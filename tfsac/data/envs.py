@@ -300,6 +300,28 @@ def require_bounds(action, low, high):
         )
 
 
+def time_limit(env):
+    """Steps after which an episode is truncated; None if the environment declares no limit."""
+    return env.spec.max_episode_steps if env.spec else None
+
+
+def say_time_limit(before, env):
+    """Says on standard error if the environment's time limit is not the one of training.
+
+    Its returns are then of other episodes; but no limit is in the replay, so that all else stays true.
+
+    Args:
+        before: from a checkpoint or an artefact; None if it has none.
+        env: the environment.
+    """
+    now = time_limit(env)
+    if type(before) is int and now not in (None, before):
+        print(
+            f"note: the time limit of episodes is {now} steps, it was {before} in training: returns are not comparable",
+            file=sys.stderr,
+        )
+
+
 def to_bounds(action, low, high):
     """Maps an action from [-1, 1]^A to the environment's Box [low, high], as its dtype; exact at the bounds."""
     # Halves first: high - low may overflow. The clip is for the last bit, which rounding may put outside.

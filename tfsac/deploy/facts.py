@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Dict, flatdim
 
-from tfsac.data.envs import EnvSettings
+from tfsac.data.envs import EnvSettings, time_limit
 from tfsac.errors import UserError, require
 
 # Gymnasium's documentation of the environment, as (name, unit).
@@ -43,10 +43,10 @@ def describe(env, settings):
         settings: its `EnvSettings`; None for an environment that was passed as an object.
 
     Returns:
-        Dict: environment (id with its module or None, kwargs, wrappers, max_episode_steps, control_rate_hz or None,
-        versions, and its imperfections), observation (names, units), action (names, units, low, high). If the policy
-        remembers, also history: how many observations (the present one included) and actions, newest first, and the
-        actions' values after a reset. Unknown names are numbered, unknown units empty.
+        Dict: environment (id with its module or None, kwargs, wrappers, max_episode_steps, time_limit and
+        control_rate_hz or None, versions, and its imperfections), observation (names, units), action (names, units,
+        low, high). If the policy remembers, also history: how many observations (the present one included) and actions,
+        newest first, and the actions' values after a reset. Unknown names are numbered, unknown units empty.
     """
     dt = getattr(env.unwrapped, "dt", None)
     plain = settings is not None and not settings.wrappers  # a wrapper may give other observations and actions
@@ -63,6 +63,7 @@ def describe(env, settings):
             "kwargs": dict(settings.kwargs) if settings else {},
             "wrappers": list(settings.wrappers) if settings else [],
             "max_episode_steps": settings.max_episode_steps if settings else None,
+            "time_limit": time_limit(env),
             "control_rate_hz": 1.0 / float(dt) if rated else None,
             "versions": {"gymnasium": gymnasium.__version__, "mujoco": version("mujoco")},
             **(_imperfections(settings) if settings else {}),

@@ -7,7 +7,7 @@ import numpy as np
 
 from tfsac.algorithms import registry
 from tfsac.data.collector import BehaviourPolicy, Collector
-from tfsac.data.envs import EnvSettings, action_bounds, require_bounds
+from tfsac.data.envs import EnvSettings, action_bounds, require_bounds, say_time_limit, time_limit
 from tfsac.data.process_collector import ProcessCollector
 from tfsac.data.replay import Replay, Transition
 from tfsac.errors import NonFiniteError, require, require_ray
@@ -100,14 +100,14 @@ class Loop:
     Args:
         agent: an `Agent`.
         replay: a `Replay`.
-        collector: a `Collector`, or what stands in for one.
+        collector: a `Collector`, or what replaces one.
         options: `TrainSettings`.
-        action_bounds: see above.
+        env: one of the environments.
     """
 
-    def __init__(self, agent, replay, collector, options, action_bounds):
+    def __init__(self, agent, replay, collector, options, env):
         self.agent, self.replay, self.collector, self.options = agent, replay, collector, options
-        self.action_bounds = action_bounds
+        self.action_bounds, self._env = action_bounds(env), env
         self.step = 0
         rng = np.random.default_rng([options.seed, 2])
         self._behaviour = BehaviourPolicy(agent.deployed_policy(), agent.action_dim, options.random_steps, rng)
@@ -164,6 +164,7 @@ class Loop:
             "collector": episodes,
             "behaviour": {"rng": self._behaviour.rng.bit_generator.state},
             "action": {"low": low.tolist(), "high": high.tolist(), "dtype": str(low.dtype)},
+            "time_limit": time_limit(self._env),
         }
         parts = {"agent": self.agent.get_state(), "collector": observations, "policy": self.policy.arrays()}
         return facts, {f"{part}/{name}": array for part, named in parts.items() for name, array in named.items()}
@@ -182,6 +183,7 @@ class Loop:
             part: {name: array for (first, _, name), array in named if first == part} for part in ("agent", "collector")
         }
         require_bounds(facts.get("action"), *self.action_bounds)
+        say_time_limit(facts.get("time_limit"), self._env)
         self.agent.set_state(parts["agent"])
         self.replay.set_state(facts["replay"], replay_segments)
         self._behaviour.rng.bit_generator.state = facts["behaviour"]["rng"]
@@ -246,15 +248,14 @@ def make_loop(settings, envs=None, ray_address=None):
     agent = make_agent(settings, envs[0])
     rows = min(options.replay_capacity, options.total_steps)
     replay = Replay(options.replay_capacity, agent.observation_dim, agent.action_dim, [options.seed, 1], rows)
-    bounds = action_bounds(envs[0])
     if not elsewhere:
-        return Loop(agent, replay, Collector(envs, options.seed), options, bounds)
+        return Loop(agent, replay, Collector(envs, options.seed), options, envs[0])
     envs[0].close()
     if options.env_processes:
-        return Loop(agent, replay, ProcessCollector(env, options.num_envs, options.seed), options, bounds)
+        return Loop(agent, replay, ProcessCollector(env, options.num_envs, options.seed), options, envs[0])
     require_ray("train.collectors")
     from tfsac.data.remote_collectors import RemoteCollectors  # here, so that nothing of Ray is imported without need
 
     acting = env, options.num_envs, options.random_steps, options.seed
     collector = RemoteCollectors(options.collectors, *acting, options.steps_per_call, ray_address)
-    return Loop(agent, replay, collector, options, bounds)
+    return Loop(agent, replay, collector, options, envs[0])

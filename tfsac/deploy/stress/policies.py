@@ -21,11 +21,13 @@ class Subject(NamedTuple):
         name: of the file or the run.
         act: observations [B, O] -> actions [B, A] in the environment's units.
         env: the environment that it was trained in, an `EnvSettings`.
+        bounds: of its actions, see `envs.require_bounds`.
     """
 
     name: str
     act: Any
     env: EnvSettings
+    bounds: Any
 
 
 def load(path):
@@ -46,14 +48,14 @@ def load(path):
         return _header(path)
     act, said = artefact.load(path)
     env = facts.environment(said, path)
-    return Subject(str(path), act.batch if path.is_dir() else _tflite(path), env)
+    return Subject(str(path), act.batch if path.is_dir() else _tflite(path), env, said.get("action"))
 
 
 def _tflite(path):
     """A .tflite file as a function of any number of rows: its input is resized."""
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=str(path), num_threads=1)
+    interpreter = Interpreter(model_content=path.read_bytes(), num_threads=1)
     (input_,), (output,) = interpreter.get_input_details(), interpreter.get_output_details()
     resized = []
 
@@ -82,7 +84,7 @@ def _run(path):
             bounds.extend((space.low, space.high))
         return to_bounds(policy.deterministic(observations), *bounds)
 
-    return Subject(str(path), act, env)
+    return Subject(str(path), act, env, restored.facts.get("action"))
 
 
 def _header(path):
@@ -98,4 +100,5 @@ def _header(path):
         act = CHeader().load(path)
     except NotChecked as reason:
         raise UserError(f"{path} cannot be run: {reason}") from reason
-    return Subject(str(path), lambda rows: np.array([act(x) for x in rows]), facts.environment(said, report))
+    env = facts.environment(said, report)
+    return Subject(str(path), lambda rows: np.array([act(x) for x in rows]), env, said.get("action"))

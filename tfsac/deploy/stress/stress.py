@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfsac.data.envs import require_time_limit
+from tfsac.data.envs import require_bounds, require_time_limit
 from tfsac.deploy.stress import policies
 from tfsac.deploy.stress.measure import action_metrics, difference, moved, worst
 from tfsac.deploy.stress.track import Job, Track
 from tfsac.deploy.stress.worlds import World, menu
+from tfsac.run.checkpoint import reading
 
 TOLERATED = 0.9  # the least retention of a level that counts as tolerated
 UNCHANGED = 0.01  # half-ranges, and parts of the return's worth: a disturbance that moves less has no effect
@@ -48,10 +49,14 @@ def stress(path, other=None, episodes=100, seed=0, workers=1, progress=None, is_
         until then, and "interrupted" is true.
 
     Raises:
-        UserError: no such policy; the environment cannot be made, or has no time limit.
+        UserError: no such policy; the environment cannot be made, has other bounds of actions or no time limit.
     """
     subject = policies.load(path)
-    require_time_limit(subject.env.make_plain(), subject.env.id)
+    env = subject.env.make(unit_actions=False)
+    require_time_limit(env, subject.env.id)
+    with reading("what is kept of the policy"):
+        require_bounds(subject.bounds, env.action_space.low, env.action_space.high)
+    env.close()
     result = {
         "file": str(path),
         "compared_with": str(other) if other else None,
