@@ -1,5 +1,6 @@
 """Exceptions that a command reports in one line, without a traceback."""
 
+import codecs
 import importlib.util
 import sys
 import traceback
@@ -49,6 +50,9 @@ def run_command(main, arguments=None):
 
     flags.DEFINE_bool("traceback", False, "On an error, print the traceback, too.")
     logging.set_verbosity(logging.WARNING)  # TensorFlow tells of every step of a SavedModel
+    codecs.register_error("printable", _printable)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="printable")
 
     def parse(argv):
         try:
@@ -74,6 +78,14 @@ def run_command(main, arguments=None):
             return _fail(error, 2 if isinstance(error, UserError) else 1)
 
     app.run(guarded, flags_parser=parse)
+
+
+def _printable(error):
+    """What the terminal's encoding lacks: bytes of a file's name as they are, anything else as an escape."""
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeEncodeError:
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 def _fail(error, status):

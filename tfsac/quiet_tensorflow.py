@@ -11,6 +11,8 @@ import contextlib
 import functools
 import importlib
 import os
+import tempfile
+from pathlib import Path
 
 from tfsac.errors import require
 
@@ -26,6 +28,21 @@ def silenced():
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+@contextlib.contextmanager
+def path_for_tensorflow(path):
+    """A context with an ASCII name of an existing path.
+
+    TensorFlow takes names as UTF-8 in every locale: others it refuses, or writes to a directory of another name.
+    """
+    if str(path).isascii():
+        yield str(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, "link")
+        link.symlink_to(Path(path).absolute())
+        yield str(link)
 
 
 class _Lazy:

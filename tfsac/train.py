@@ -205,7 +205,7 @@ def run(logdir, settings, restored=None, overwrite=False, ray_address=None, vide
         steps = checkpoint.steps(Path(logdir) / "checkpoints")
         if not steps:
             raise  # at the very first reset: there is no run yet
-        (Path(logdir) / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        directory.write_whole(Path(logdir) / "traceback.txt", traceback.format_exc())
         place = f"{logdir}/traceback.txt"
         if isinstance(error, NonFiniteError):
             place = f"{logdir}/non_finite.npz"

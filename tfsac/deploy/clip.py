@@ -130,7 +130,7 @@ def to_tensorboard(gif, folder, tag, step):
     with Image.open(io.BytesIO(gif)) as image:
         size = [str(x).encode() for x in image.size]
     about = metadata.create_summary_metadata(display_name=tag, description="", converted_to_tensor=None)
-    writer = tf.summary.create_file_writer(str(folder), filename_suffix=".clip")
+    writer = tf.summary.create_file_writer(os.fsencode(folder), filename_suffix=".clip")
     with writer.as_default(step=step):
         tf.summary.write(tag, tf.constant([*size, gif]), metadata=about)
     writer.close()

@@ -72,5 +72,5 @@ def taken_at(logdir):
 def write_whole(path, text):
     """Writes a text file whole or not at all: a kill leaves the old one."""
     partial = path.with_name(f".{path.name}")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(text, encoding="utf-8", errors="surrogateescape")  # names of files need not be UTF-8
     partial.rename(path)

@@ -66,7 +66,7 @@ class RunLog:
         self._began, self._began_at, self._began_after = time.monotonic(), step, state.seconds
         self._last = step, state.seconds  # where the last row of metrics was written
         self._tables, self._shown = {}, {}
-        self._tensorboard = tf.summary.create_file_writer(str(self._logdir / "tensorboard"))
+        self._tensorboard = tf.summary.create_file_writer(os.fsencode(self._logdir / "tensorboard"))
         self._bar = tqdm(
             total=total_steps, initial=step, unit="step", disable=not sys.stderr.isatty(), dynamic_ncols=True
         )
@@ -126,8 +126,8 @@ class RunLog:
     def _write(self, table, row):
         if table not in self._tables:
             path = self._logdir / f"{table}.csv"
-            header = path.read_text().partition("\n")[0].split(",") if path.exists() else list(row)
-            file = open(path, "a", newline="", buffering=1)  # noqa: SIM115 (open as long as the run; readable at once)
+            header = path.read_text("utf-8").partition("\n")[0].split(",") if path.exists() else list(row)
+            file = open(path, "a", 1, "utf-8", newline="")  # noqa: SIM115 (open as long as the run; readable at once)
             # A run that another version began keeps its columns.
             writer = csv.DictWriter(file, header, restval="nan", extrasaction="ignore", lineterminator="\n")
             self._tables[table] = file, writer

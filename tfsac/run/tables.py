@@ -18,7 +18,7 @@ def read_csv(path):
         UserError: something in it is no number.
     """
     columns = defaultdict(list)
-    text = Path(path).read_text() if Path(path).is_file() else ""
+    text = Path(path).read_text("utf-8", "replace") if Path(path).is_file() else ""
     for row in csv.DictReader(text[: text.rfind("\n") + 1].splitlines()):
         for name, value in row.items():
             try:

@@ -180,7 +180,7 @@ def write_results(trials, states, out):
             rows.append(row | {"return_mean": result.evaluation, "state": states[run.logdir], "logdir": run.logdir})
         if all(states[run.logdir] == "done" for run in trial.runs):
             whole[trial.number] = float(np.mean([result.evaluation for result in results]))
-    with open(out / "sweep.csv", "w", newline="") as file:
+    with open(out / "sweep.csv", "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -18,7 +18,8 @@ void act(const float *observation, float *action) {{ {symbol_prefix(directory)}_
 
 def symbol_prefix(directory):
     """The prefix of the symbols of the policy.h in a directory."""
-    return re.search(r"^static inline void (\w+)_act\(", Path(directory, "policy.h").read_text(), re.MULTILINE)[1]
+    text = Path(directory, "policy.h").read_text(encoding="utf-8")
+    return re.search(r"^static inline void (\w+)_act\(", text, re.MULTILINE)[1]
 
 
 def run(*command):

@@ -7,6 +7,7 @@ import numpy as np
 
 from tfsac.deploy.formats.format import Format
 from tfsac.errors import UserError, require
+from tfsac.quiet_tensorflow import path_for_tensorflow, tf
 
 # SavedModel's own place for files that are not TensorFlow's.
 FACTS = "assets.extra/tfsac.json"
@@ -20,7 +21,7 @@ class SavedModel(Format):
     oldest_runtime = "TensorFlow 2.21"
 
     def write(self, path, deployable):
-        from tfsac.deploy.formats.graph import PolicyGraph, tf
+        from tfsac.deploy.formats.graph import PolicyGraph
 
         graph = PolicyGraph(deployable.policy, deployable.low, deployable.high, deployable.limit)
         observation_dim, *_, action_dim = deployable.policy.sizes
@@ -33,16 +34,17 @@ class SavedModel(Format):
             "sample": tf.function(graph.sample).get_concrete_function(observation, noise),
             "distribution": tf.function(graph.distribution).get_concrete_function(observation),
         }
-        tf.saved_model.save(graph, str(path), signatures)
+        Path(path).mkdir()
+        with path_for_tensorflow(path) as name:
+            tf.saved_model.save(graph, name, signatures)
         facts = Path(path, FACTS)
         facts.parent.mkdir()
         facts.write_text(json.dumps(deployable.facts, indent=1, allow_nan=False), encoding="utf-8")
 
     def load(self, path):
-        from tfsac.quiet_tensorflow import tf  # only here: the other formats are run without it
-
         try:
-            signatures = tf.saved_model.load(str(path)).signatures
+            with path_for_tensorflow(path) as name:
+                signatures = tf.saved_model.load(name).signatures
         except Exception as error:  # it may be anyone's, and broken in any way
             raise UserError(f"cannot load {path}: {' '.join(str(error).split())}") from error
         require("deterministic" in signatures, f"cannot load {path}: no signature deterministic")
@@ -58,12 +60,13 @@ class SavedModel(Format):
         return act
 
     def finish(self, path, act, deployable, measured):
-        from tfsac.deploy.formats.graph import PolicyGraph, tf
+        from tfsac.deploy.formats.graph import PolicyGraph
 
         graph = PolicyGraph(deployable.policy, deployable.low, deployable.high, deployable.limit)
         states = tf.constant(deployable.states)
         before = tf.function(graph.deterministic)(states)["action"]
-        after = tf.saved_model.load(str(path)).signatures["deterministic"](observation=states)["action"]
+        with path_for_tensorflow(path) as name:
+            after = tf.saved_model.load(name).signatures["deterministic"](observation=states)["action"]
         return {"reloads bit for bit": bool(np.array_equal(before, after))}, {}
 
 
