@@ -541,6 +541,12 @@ def test_a_runs_policy_is_exported_and_evaluated_to_the_same_return(tmp_path, mo
         evaluate.load(None, str(tmp_path / "out" / "policy.tflite"))
 
 
+def test_where_git_refuses_the_revision_is_unknown(tmp_path, monkeypatch):
+    (tmp_path / ".git").mkdir()  # no repository
+    monkeypatch.setattr(pipeline, "__file__", str(tmp_path / "tfsac" / "deploy" / "pipeline.py"))
+    assert pipeline._git_revision() == "unknown"
+
+
 def test_a_run_without_checkpoint_leaves_nothing(tmp_path):
     with pytest.raises(UserError, match="no checkpoint"):
         export_run(tmp_path / "none", tmp_path / "out")

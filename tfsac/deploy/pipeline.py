@@ -120,7 +120,8 @@ def _git_revision():
     root = Path(__file__).parents[2]
     if not (root / ".git").exists() or not shutil.which("git"):
         return "unknown"
-    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"  # of another user's checkout git says nothing
 
 
 @contextmanager
