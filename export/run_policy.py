@@ -442,7 +442,9 @@ def main():
     parser = argparse.ArgumentParser(description="Runs an exported policy.")
     parser.add_argument("policy", help="a .tflite file")
     parser.add_argument("--info", action="store_true", help="print what the file says about itself")
-    parser.add_argument("--selftest", action="store_true", help="compare answers on this machine with those stored in the file")
+    parser.add_argument(
+        "--selftest", action="store_true", help="compare its answers here with those that the file holds"
+    )
     parser.add_argument("--env", help="run episodes in this Gymnasium environment")
     parser.add_argument("--episodes", type=int, default=100, help="how many (default 100)")
     parser.add_argument("--rate", type=float, help="steps in a second to keep when answering lines")

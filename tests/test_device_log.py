@@ -93,7 +93,10 @@ def test_a_log_that_was_broken_off_is_read_and_another_files_is_refused(file, tm
     path = tmp_path / "log.csv"
     path.write_text(drive(file, 0, steps=20)[:-12])
     assert device_log.examine(path, file)["steps"] in (19, 20)
-    for text, words in (("time_s,a\n0,1\n1,2\n", "expected at least 2 rows of 5 numbers"), ("x\nabc\nd\n", "is not a log")):
+    for text, words in (
+        ("time_s,a\n0,1\n1,2\n", "expected at least 2 rows of 5 numbers"),
+        ("x\nabc\nd\n", "not a log"),
+    ):
         path.write_text(text)
         with pytest.raises(UserError, match=words):
             device_log.examine(path, file)

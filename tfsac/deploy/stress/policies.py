@@ -21,13 +21,13 @@ class Subject(NamedTuple):
         name: of the file or the run.
         act: observations [B, O] -> actions [B, A] in the environment's units.
         env: the environment that it was trained in, an `EnvSettings`.
-        bounds: of its actions, see `envs.require_bounds`.
+        bounds: of its actions, see `envs.require_bounds`; None if unknown.
     """
 
     name: str
     act: Any
     env: EnvSettings
-    bounds: Any
+    bounds: Any = None
 
 
 def load(path):
