@@ -10,7 +10,7 @@ from random_policy import deployable, random_policy
 
 from tfsac.deploy import artefact
 from tfsac.deploy.formats.saved_model import SavedModel
-from tfsac.run import directory
+from tfsac.run import directory, pictures
 from tfsac.run.log import RunLog
 
 LATIN_1 = os.fsdecode("Läufe".encode("latin-1"))
@@ -40,6 +40,17 @@ def test_a_saved_model_is_written_and_loaded_under_its_own_name(tmp_path):
 def test_a_text_that_names_such_a_file_holds_its_bytes(tmp_path):
     directory.write_whole(tmp_path / "text", f"{LATIN_1} größer")
     assert (tmp_path / "text").read_bytes() == b"L\xe4ufe gr\xc3\xb6\xc3\x9fer"
+
+
+@pytest.mark.parametrize("name", [LATIN_1, "$x^$", "a$"])
+def test_pictures_of_it_are_drawn(tmp_path, name):
+    logdir = tmp_path / name
+    logdir.mkdir()
+    (logdir / "evaluations.csv").write_text("step,episode,return,length\n0,0,1.0,9\n8,0,2.0,9\n")
+    (logdir / "metrics.csv").write_text("step,q1_loss\n8,0.5\n16,0.4\n")
+    pictures.draw([logdir], logdir)
+    pictures.draw_returns({name: [logdir]}, "title", logdir / "labelled.png")
+    assert all((logdir / f"{x}.png").stat().st_size > 1_000 for x in ("returns", "losses", "labelled"))
 
 
 @pytest.mark.parametrize(

@@ -24,9 +24,16 @@ def draw(logdirs, out):
         require(path.is_file(), f"no {path}: expected a run directory, one of a run that was evaluated at least once")
         require(read_csv(path), f"no row in {path} yet: the run was not evaluated so far")
     Path(out).mkdir(parents=True, exist_ok=True)
-    title = f"{Path(logdirs[0]).name}" if len(logdirs) == 1 else f"{len(logdirs)} runs: mean and 95 % band of the mean"
+    title = (
+        shown(Path(logdirs[0]).name) if len(logdirs) == 1 else f"{len(logdirs)} runs: mean and 95 % band of the mean"
+    )
     draw_returns({"deterministic policy": logdirs}, title, Path(out) / "returns.png")
     _draw_losses(logdirs, title, Path(out) / "losses.png")
+
+
+def shown(name):
+    """A name of the user's for a picture: Matplotlib refuses bytes that are no letters, and takes $x$ for a formula."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace").replace("$", r"\$")
 
 
 def draw_returns(groups, title, path):
@@ -52,7 +59,7 @@ def draw_returns(groups, title, path):
             rows = read_csv(Path(logdir) / "evaluations.csv")
             steps = np.unique(rows["step"])
             runs.append((steps, np.array([rows["return"][rows["step"] == step].mean() for step in steps])))
-        _band(axes, runs, label)
+        _band(axes, runs, shown(label))
     axes.set(title=title, xlabel="environment steps", ylabel="return of an episode")
     axes.legend()
     figure.savefig(path, dpi=120)

@@ -7,6 +7,7 @@ import numpy as np
 
 from tfsac.deploy.stress.stress import TOLERATED
 from tfsac.run.directory import write_whole
+from tfsac.run.pictures import shown
 
 NOT_SUFFICIENT = (
     "These are simulated disturbances, one at a time except for the last: to pass is necessary before the policy moves "
@@ -134,7 +135,7 @@ def _draw(result, path):
     _draw_map(columns["map"], disturbances)
     _draw_delay(columns["delay"], result)
     _draw_variation(columns["variation"], result)
-    figure.suptitle(f"{Path(result['file']).name} in {result['environment']}")
+    figure.suptitle(shown(f"{Path(result['file']).name} in {result['environment']}"))
     figure.savefig(path, dpi=100)
 
 
