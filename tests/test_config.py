@@ -167,6 +167,12 @@ def test_all_but_literals_is_refused_and_nothing_is_run(tmp_path, monkeypatch, l
     assert "trap" not in sys.modules and not (tmp_path / "sprung").exists()
 
 
+def test_a_file_of_a_windows_editor_is_read(tmp_path):
+    path = tmp_path / "windows.gin"
+    path.write_bytes("\ufefftrain.seed = 1\r\n# größer\r\nSAC.tau = 0.5\r\n".encode())
+    assert config.read([path], []) == {"train.seed": 1, "SAC.tau": 0.5}
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
     with pytest.raises(UserError, match="no such gin file: .*missing.gin"):
         config.read([tmp_path / "missing.gin"], [])

@@ -62,7 +62,7 @@ def read(files, params):
     for path in files:
         require(Path(path).is_file(), f"no such gin file: {path}")
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = Path(path).read_text(encoding="utf-8-sig")  # Windows editors put a mark in front
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"cannot read {path}: {error}") from error
         bindings |= _parse(text, path)
