@@ -14,6 +14,7 @@ from commands import Command, run
 from envs_for_tests import gate, reached
 from runs import bindings, flags, rows, run_here, state, tables
 
+import tfsac.train
 from tfsac.algorithms import registry
 from tfsac.algorithms.sac import SAC
 from tfsac.data.envs import EnvSettings
@@ -595,6 +596,19 @@ def test_a_setting_that_an_older_run_did_not_know_stays_at_its_default():
     settings["SAC"]["observation_scale"] = (1.0, 2.0)
     with pytest.raises(UserError, match="SAC.observation_scale was None so far and cannot become"):
         run_settings.check_unchanged(settings, before)
+
+
+@pytest.mark.parametrize("kind", [RunError, OSError])
+def test_a_full_disk_hides_neither_the_reason_nor_the_last_checkpoint(tmp_path, monkeypatch, kind):
+    (tmp_path / "checkpoints" / "step-000000008").mkdir(parents=True)
+    (tmp_path / ".traceback.txt").symlink_to("/dev/full")  # a write to it fails as on a full disk
+
+    def train(*_):
+        raise kind("cannot write the checkpoint of step 16: No space left on device")
+
+    monkeypatch.setattr("tfsac.train.train", train)
+    with pytest.raises(kind, match="step 16: No space left on device; last checkpoint: step 8"):
+        tfsac.train.run(tmp_path, {})
 
 
 def test_refused_for_a_directory_that_is_a_file(tmp_path):

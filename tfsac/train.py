@@ -201,16 +201,19 @@ def run(logdir, settings, restored=None, overwrite=False, ray_address=None, vide
     """
     try:
         step, interrupts, policy = train(logdir, settings, restored, overwrite, ray_address)
-    except RunError as error:
+    except (RunError, OSError) as error:
         steps = checkpoint.steps(Path(logdir) / "checkpoints")
         if not steps:
             raise  # at the very first reset: there is no run yet
-        directory.write_whole(Path(logdir) / "traceback.txt", traceback.format_exc())
-        place = f"{logdir}/traceback.txt"
-        if isinstance(error, NonFiniteError):
-            place = f"{logdir}/non_finite.npz"
-            np.savez(place, **error.batch)
-        raise type(error)(f"{error}; what led to it is in {place}, last checkpoint: step {steps[-1]}") from error
+        kept = ""
+        with contextlib.suppress(OSError):  # a full disk may be what stopped the run
+            directory.write_whole(Path(logdir) / "traceback.txt", traceback.format_exc())
+            place = f"{logdir}/traceback.txt"
+            if isinstance(error, NonFiniteError):
+                place = f"{logdir}/non_finite.npz"
+                np.savez(place, **error.batch)
+            kept = f"what led to it is in {place}, "
+        raise type(error)(f"{error}; {kept}last checkpoint: step {steps[-1]}") from error
     if interrupts:
         modules = [name for name in run_settings.modules(settings) if ":" in name]
         again = [f"--logdir={logdir}", *(f"--trust={name.partition(':')[0]}" for name in modules)]
