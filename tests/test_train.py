@@ -561,8 +561,9 @@ KEEP = "--env_id=envs_for_tests:Walk-v0"
         (["--resume", KEEP, *gin("train.seed = 7")], "train.seed was 0 so far and cannot become 7"),
         (["--resume", KEEP, *gin("train.algorithm = 'sac_v1'")], "cannot become 'sac_v1'"),
         (["--resume", KEEP, *gin("train.totalsteps = 7")], "did you mean train.total_steps"),
+        (["--resume", KEEP, *gin("train.total_steps = 1")], "train.total_steps = 1: the run is at step "),
     ],
-    ids=["again", "module", "environment", "network", "hyperparameter", "seed", "algorithm", "typo"],
+    ids=["again", "module", "environment", "network", "hyperparameter", "seed", "algorithm", "typo", "fewer steps"],
 )
 def test_refused_for_a_directory_with_a_run(finished, arguments, words):
     assert words in refused(finished[0], "--logdir=run", *arguments)

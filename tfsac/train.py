@@ -67,6 +67,11 @@ def train(logdir, settings, restored=None, overwrite=False, ray_address=None):
     if restored:
         with checkpoint.reading(f"the checkpoint of step {restored.step}"):
             run_settings.check_unchanged(settings, restored.settings)
+            total = options.total_steps
+            require(
+                total == restored.settings["train"]["total_steps"] or total > restored.step,
+                f"train.total_steps = {total}: the run is at step {restored.step} already, expected more",
+            )
     loop = make_loop(settings, ray_address=ray_address)
     evaluation_env = env.make() if options.eval_every else None
     if evaluation_env:
