@@ -1,5 +1,6 @@
 """Agents in Python: what a notebook or a user's program types, and what it gets."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 import tfsac
 from tfsac.data.envs import make_env
 from tfsac.data.rollout import rollout
-from tfsac.errors import UserError
+from tfsac.errors import RunError, UserError
 
 SMALL = {
     "policy_hidden_units": (8, 8),
@@ -80,6 +81,36 @@ def test_an_object_is_one_environment():
     with pytest.raises(UserError, match="num_envs = 2: expected a function that makes environments"):
         tfsac.SAC(pendulum(), num_envs=2)
     tfsac.SAC(pendulum, num_envs=2, **SMALL).fit(24, progress=False)
+
+
+@pytest.mark.parametrize("env, kind", [(42, "int"), (lambda: gym.make_vec("Pendulum-v1", num_envs=2), "SyncVectorEnv")])
+def test_what_is_no_environment_is_refused(env, kind):
+    with pytest.raises(UserError, match=f"expected a gymnasium.Env, .*received {kind}"):
+        tfsac.SAC(env, **SMALL)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"steps": 0}, "steps: expected a number above 0, received 0"),
+        ({"steps": 1.5}, "steps: expected a whole number, received 1.5"),
+        ({"steps": "8"}, "steps: expected a whole number, received '8'"),
+        ({"steps": 8, "evaluate_every": 0}, "evaluate_every: expected a number above 0, received 0"),
+        ({"steps": 8, "evaluate_every": 8, "evaluate_episodes": 0}, "evaluate_episodes: expected a number above 0"),
+    ],
+)
+def test_fit_refuses_what_is_no_number_of_steps_before_it_trains(trained, arguments, words):
+    with pytest.raises(UserError, match=words):
+        trained.fit(**arguments)
+    assert trained.step == 48
+
+
+def test_fit_takes_1e1_and_numpys_numbers_and_shows_no_rows():
+    agent = tfsac.SAC("Pendulum-v1", **SMALL)
+    agent.fit(1e1, progress=False)
+    history = agent.fit(np.int64(195), progress=False)
+    assert agent.step == 205
+    assert repr(history) == "History(1 episodes, 1 metrics, 0 evaluations)"
 
 
 def test_history_holds_episodes_evaluations_and_metrics():
@@ -154,11 +185,23 @@ def test_an_agent_of_an_object_is_loaded_with_one(tmp_path):
     agent = tfsac.SAC(pendulum(), **SMALL)
     agent.fit(32, progress=False)
     agent.save(tmp_path)
-    with pytest.raises(UserError, match="go on in Python, with tfsac.load"):
+    with pytest.raises(UserError, match=r"given as an object: load\(path, env=\.\.\.\) needs one again"):
         tfsac.load(tmp_path)
+    with pytest.raises(UserError, match="has 3 observations and 1 actions, the environment 10 and 2"):
+        tfsac.load(tmp_path, env="Reacher-v5")
+    assert tfsac.load(tmp_path, env="Pendulum-v1").step == 32
     again = tfsac.load(tmp_path, env=pendulum())
     again.fit(8, progress=False)
     assert again.step == 40
+
+
+def test_save_can_be_called_again_after_a_full_disk(tmp_path, monkeypatch):
+    agent = tfsac.SAC("Pendulum-v1", **SMALL)
+    with monkeypatch.context() as full, pytest.raises(RunError, match="No space left on device"):
+        full.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        agent.save(tmp_path)
+    agent.save(tmp_path)
+    assert tfsac.load(tmp_path).step == 0
 
 
 def test_another_run_is_not_overwritten(tmp_path, trained):

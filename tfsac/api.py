@@ -28,7 +28,7 @@ from tfsac.run import checkpoint, config, directory
 from tfsac.run import settings as run_settings
 from tfsac.run.interrupts import Interrupts
 from tfsac.run.loop import METRICS_EVERY, TrainSettings, make_loop
-from tfsac.setting_types import parameters
+from tfsac.setting_types import Count, checked, parameters
 from tfsac.trust import check_trusted
 
 Env = gym.Env | str | Callable[[], gym.Env]
@@ -46,6 +46,9 @@ class History(NamedTuple):
     episodes: list[dict[str, Any]]
     metrics: list[dict[str, Any]]
     evaluations: list[dict[str, Any]]
+
+    def __repr__(self) -> str:  # a notebook shows it after each fit: thousands of rows are no use there
+        return f"History({', '.join(f'{len(rows)} {name}' for name, rows in self._asdict().items())})"
 
 
 class Learner:
@@ -100,7 +103,12 @@ class Learner:
     def _make(self, unit_actions=True):
         if self._env is None or isinstance(self._env, str):
             return EnvSettings(**self._settings["env"]).make(unit_actions)
-        env = self._env if self._is_object else self._env()
+        env = self._env if self._is_object or not callable(self._env) else self._env()
+        require(
+            isinstance(env, gym.Env),
+            f"env: expected a gymnasium.Env, the id of one or a function that makes one, received "
+            f"{type(env).__name__}; of several at once num_envs=8 makes eight",
+        )
         return EnvSettings(**self._settings["env"]).with_imperfections(env, unit_actions)
 
     @property
@@ -131,7 +139,9 @@ class Learner:
             KeyboardInterrupt: after Ctrl-C, at the end of the current block of steps; `fit` can then go on.
             NonFiniteError, RunError: see `envs.wrap`.
         """
-        require(steps > 0, f"steps: expected a positive number, received {steps}")
+        steps, evaluate_episodes = _count("steps", steps), _count("evaluate_episodes", evaluate_episodes)
+        if evaluate_every is not None:
+            evaluate_every = _count("evaluate_every", evaluate_every)
         total, shown = self.step + steps, {}
         with Interrupts() as interrupts, tqdm(total=steps, unit="step", mininterval=0.5, disable=not progress) as bar:
             for block in self._loop.blocks(total):
@@ -211,8 +221,8 @@ class Learner:
                 "log": {"seconds": 0.0, "bytes": {}},
                 "history": self.history._asdict(),
             }
+            self._directory = Path(path).absolute()  # should the disk be full, `save` can be called again
             checkpoint.save(Path(path) / "checkpoints", self.step, facts, arrays, self._loop.replay)
-        self._directory = Path(path).absolute()
 
     def export(
         self, out: str | os.PathLike[str], episodes: int = 100, name: str | None = None, stress: bool = True
@@ -261,13 +271,24 @@ def load(path: str | os.PathLike[str], env: Env | None = None, trust: Sequence[s
     """
     restored = checkpoint.restore(Path(path) / "checkpoints")
     with checkpoint.reading(f"the checkpoint of step {restored.step}"):
+        known = env is not None or restored.env.id is not None
+        require(known, f"{path} names no environment, it was given as an object: load(path, env=...) needs one again")
         settings = restored.settings
         check_trusted([settings["train"]["algorithm"]], trust, path)
         if env is None:
             check_trusted(restored.env.modules(), trust, path)
         learner = Learner.__new__(Learner)
         env = restored.env.id if env is None else env
-        learner._begin(env, run_settings.complete(settings, settings["train"]["algorithm"]))
+        settings = run_settings.complete(settings, settings["train"]["algorithm"])
+        if isinstance(env, str):
+            settings["env"]["id"] = env
+        learner._begin(env, settings)
+        (had, *_, acted), (has, *_, acts) = restored.policy.sizes, learner.policy.sizes
+        require(
+            (had, acted) == (has, acts),
+            f"{path} has {had} observations and {acted} actions, the environment {has} and {acts}: give its own, or "
+            "begin anew",
+        )
         segments = checkpoint.replay_segments(restored)
         learner._loop.set_state(restored.step, restored.facts, restored.arrays, segments)
         learner.history = History(**restored.facts.get("history", learner.history._asdict()))
@@ -302,6 +323,10 @@ def load_policy(path: str | os.PathLike[str], trust: Sequence[str] = ()) -> Call
         require(low.shape == high.shape == policy.sizes[-1:], "expected as many bounds as actions")
         require(low.dtype.kind in "fiu", f"expected numbers as bounds of actions, received {low.dtype}")
     return lambda observation: to_bounds(policy.deterministic(_as_observation(observation, policy.sizes[0])), low, high)
+
+
+def _count(name, value):
+    return checked(name, value.item() if isinstance(value, np.generic) else value, Count)
 
 
 def _as_observation(observation, size):
