@@ -5,6 +5,7 @@ import json
 import gymnasium as gym
 import numpy as np
 import pytest
+from commands import run
 from gymnasium.spaces import Box
 from random_policy import deployable, expected_actions, random_policy
 
@@ -310,6 +311,8 @@ def test_a_run_is_measured_too_and_in_the_same_way_by_two_processes(tmp_path):
     assert alone == shared
     assert alone["baseline"]["return"] == pytest.approx(np.mean(agent.evaluate(3)), rel=1e-5)
     report.write(tmp_path / "out", alone)
+    refused = run("tfsac.stress", "--logdir=run", "--out=out/stress.md", cwd=tmp_path)
+    assert (refused.status, refused.err.split(": ", 2)[1]) == (2, "cannot write to --out=out/stress.md")
     assert (tmp_path / "out" / "stress.md").read_text().splitlines()[2].startswith("- action delay: ")
     assert (tmp_path / "out" / "stress.png").read_bytes().startswith(b"\x89PNG")
     assert "reference" not in levels(alone, "action_delay")[1]  # its world has a delay: nothing to compare with

@@ -12,7 +12,7 @@ import os
 from absl import flags
 from tqdm.auto import tqdm
 
-from tfsac.errors import require, run_command
+from tfsac.errors import UserError, require, run_command
 from tfsac.run.interrupts import Interrupts
 from tfsac.trust import check_trusted
 
@@ -37,6 +37,11 @@ def main():
     for place in (path, args.compare):
         if place:
             check_trusted(policies.load(place).env.modules(), args.trust, place)
+    try:  # before the minutes of measuring
+        os.makedirs(args.out, exist_ok=True)
+        require(os.access(args.out, os.W_OK), f"cannot write to --out={args.out}; choose another directory")
+    except OSError as error:
+        raise UserError(f"cannot write to --out={args.out}: {error.strerror}; choose another directory") from error
     with Interrupts() as interrupts, tqdm(unit="level", disable=None) as bar:
 
         def progress(done, total, coming):
@@ -51,7 +56,7 @@ def main():
         print(*report.tolerates(result), sep="\n")
     print(
         f"{'interrupted; what was measured' if result['interrupted'] else 'all'} is in {args.out}: stress.md, "
-        "stress.json, stress.png"
+        f"stress.json{', stress.png' * bool(result['disturbances'])}"
     )
     return 130 if result["interrupted"] else 0
 
