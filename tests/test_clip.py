@@ -135,6 +135,12 @@ def test_without_ffmpeg_an_mp4_is_refused_with_the_cure(tmp_path, monkeypatch):
         clip.check_path(tmp_path / "clip.mp4")
 
 
+def test_a_folder_that_may_not_be_written_to_is_refused_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)  # chmod does not bind root
+    with pytest.raises(UserError, match="may not be written to; choose another folder"):
+        clip.check_path(tmp_path / "clip.webp")
+
+
 def test_ffmpeg_is_given_every_picture_and_the_right_rate(tmp_path, monkeypatch):
     """A stand-in that writes down what it was asked; test_an_mp4 asks the real one."""
     (tmp_path / "ffmpeg").write_text(

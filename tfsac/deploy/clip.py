@@ -41,7 +41,9 @@ def check_path(path):
     """
     suffix = Path(path).suffix.lower()
     require(suffix in LARGEST, f"expected a clip named *{', *'.join(LARGEST)}, received {path}")
-    require(Path(path).parent.is_dir(), f"cannot write {path}: there is no folder {Path(path).parent}")
+    folder = Path(path).parent
+    require(folder.is_dir(), f"cannot write {path}: there is no folder {folder}")
+    require(os.access(folder, os.W_OK), f"cannot write {path}: {folder} may not be written to; choose another folder")
     require(
         suffix != ".mp4" or shutil.which("ffmpeg"),
         f"{path}: .mp4 needs ffmpeg, which is not installed (Debian: apt-get install ffmpeg); .webp and .gif do not",
