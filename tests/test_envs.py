@@ -127,6 +127,7 @@ def test_a_dict_of_flat_boxes_is_flattened_in_the_order_of_its_keys():
         ("Reacher-v9", "Environment version `v9` for environment `Reacher` doesn't exist"),
         ("Pendulum-v0", "Pendulum-v1"),
         ("", "cannot make environment ''"),
+        ("highway-v0", "one of another package is called module:id"),
         ("a:b:c", "cannot make environment 'a:b:c'"),
         ("no_such_module:Thing-v0", "No module named 'no_such_module'"),
         ("envs_for_tests:Wlk-v0", "Did you mean: `Walk`"),

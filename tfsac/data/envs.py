@@ -99,7 +99,10 @@ class EnvSettings(NamedTuple):
         except UserError:
             raise
         except Exception as error:  # the constructor may be anyone's
-            raise UserError(f"cannot make environment {self.id!r}: {_in_one_line(error)}") from error
+            words, unknown = _in_one_line(error), (gym.error.NameNotFound, gym.error.NamespaceNotFound)
+            if isinstance(error, unknown) and ":" not in self.id and "Did you mean" not in words:
+                words += "; one of another package is called module:id, such as highway_env:parking-v0"
+            raise UserError(f"cannot make environment {self.id!r}: {words}") from error
 
     def wrapped(self, env):
         """An environment inside the `wrappers`."""
