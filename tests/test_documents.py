@@ -22,7 +22,7 @@ from commands import run
 from runs import SMALL, flags, run_here
 
 import tfsac
-from tfsac.__main__ import COMMANDS
+from tfsac.__main__ import COMMANDS, main
 from tfsac.deploy import ladder, pipeline
 from tfsac.deploy.formats.tflite import TFLite
 from tfsac.run import settings
@@ -241,6 +241,17 @@ def test_one_command_stands_for_all(capsys, monkeypatch):
     said = capsys.readouterr().err
     assert ended.value.code == 2 and all(f"  {name} " in said for name in COMMANDS)
     assert all((ROOT / f"tfsac/{name}.py").is_file() for name in COMMANDS)
+
+
+def test_ctrl_c_in_the_first_second_of_a_command_is_no_traceback(monkeypatch, capsys):
+    def imports(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["tfsac", "train"])
+    monkeypatch.setattr(runpy, "run_module", imports)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130 and capsys.readouterr().err == "interrupted\n"
 
 
 # Python

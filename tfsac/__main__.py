@@ -29,7 +29,11 @@ def main():
     del sys.argv[1]
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # for modules of the user's, as `python -m` has it
-    runpy.run_module(f"tfsac.{name}", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(f"tfsac.{name}", run_name="__main__", alter_sys=True)
+    except KeyboardInterrupt:  # in its first second, as it imports; from then on the command answers itself
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":
