@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,8 +16,11 @@ from envs_for_tests import gate, reached
 from runs import assert_same_state, bindings, flags, run_here, state, tables
 
 import tfsac
-from tfsac.errors import UserError
-from tfsac.run import checkpoint
+from tfsac.errors import RunError, UserError
+from tfsac.run import checkpoint, directory
+from tfsac.run import settings as run_settings
+from tfsac.train import run as run_training
+from tfsac.train import train
 
 TESTS = str(Path(__file__).parent)
 
@@ -105,6 +109,31 @@ def test_a_run_whose_last_checkpoint_is_damaged_goes_on_from_the_one_before(whol
     shutil.rmtree(path)  # as the line said
     assert run_here(logdir, resume=True) == 600
     assert_same_run(whole, logdir)
+
+
+def test_a_run_that_went_on_while_it_was_being_resumed_loses_nothing(whole, tmp_path):
+    logdir = tmp_path / "run"
+    shutil.copytree(whole, logdir)
+    late = logdir / "checkpoints" / "step-000000600"
+    late.rename(tmp_path / "late")
+    restored = checkpoint.restore(logdir / "checkpoints")
+    (tmp_path / "late").rename(late)  # another process has saved it
+    before = {path: path.read_bytes() for path in logdir.rglob("*") if path.is_file() and path.name != ".lock"}
+    with pytest.raises(UserError, match=r"has gone on from step 576 to \[600\] since it was read"):
+        train(logdir, run_settings.read([], [], logdir), restored)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_what_goes_wrong_beside_a_running_training_is_not_written_into_its_directory(whole, tmp_path, monkeypatch):
+    logdir = tmp_path / "run"
+    shutil.copytree(whole, logdir)
+    monkeypatch.setattr("tfsac.train.make_loop", mock.Mock(side_effect=RunError("a file of the replay is gone")))
+    settings = run_settings.read([], [], logdir)
+    with directory.take(logdir, overwrite=False), pytest.raises(RunError, match="^a file of the replay is gone$"):
+        run_training(logdir, settings)
+    assert not (logdir / "traceback.txt").exists()
+    with pytest.raises(RunError, match="gone; what led to it is in .*traceback.txt, last checkpoint: step 600"):
+        run_training(logdir, settings)
 
 
 def test_a_run_that_is_done_is_left_as_it_is(whole, tmp_path):

@@ -195,7 +195,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_stopped(tmp_path):
     command.wait_until(lambda: checkpoint.steps(logdir / "checkpoints")[-1:] > [64])
     command.kill()
     command.wait()
-    wait_until(lambda: _is_free(logdir))  # Ray ends the trial some time after the sweep
+    wait_until(lambda: not directory.is_taken(logdir))  # Ray ends the trial some time after the sweep
     stopped = checkpoint.steps(logdir / "checkpoints")[-1]
     options["total_steps"] = stopped + 100
     done = run("tfsac.sweep", *own_ray, *flags(bindings(**options)), cwd=tmp_path)
@@ -203,15 +203,6 @@ def test_a_sweep_that_was_killed_goes_on_where_it_stopped(tmp_path):
     assert checkpoint.steps(logdir / "checkpoints")[-1] == stopped + 100
     run("tfsac.train", "--logdir=straight", *flags(bindings(**options)), cwd=tmp_path, **ONE_THREAD)
     assert_same_state(logdir, tmp_path / "straight")
-
-
-def _is_free(logdir):
-    """Whether no process has the directory any more: the kernel takes its lock away with it."""
-    try:
-        directory.take(logdir, overwrite=False).close()
-    except UserError:
-        return False
-    return True
 
 
 def test_an_interrupted_sweep_saves_its_trials_and_says_how_to_go_on(tmp_path, arguments):

@@ -79,6 +79,10 @@ def train(logdir, settings, restored=None, overwrite=False, ray_address=None):
     log_state = _restore(loop, restored, logdir) if restored else loop.begin_from_other_run()
 
     lock = directory.take(logdir, overwrite)  # nothing is written before this line
+    if restored:
+        last = checkpoint.steps(Path(logdir) / "checkpoints")[-1:]
+        gone_on = f"{logdir} has gone on from step {restored.step} to {last} since it was read: give the command again"
+        require(last == [restored.step], gone_on)
     directory.write_whole(Path(logdir) / "config.gin", config.write(settings))
     print(_described(logdir, env, loop), flush=True)
     if restored:
@@ -208,8 +212,8 @@ def run(logdir, settings, restored=None, overwrite=False, ray_address=None, vide
         step, interrupts, policy = train(logdir, settings, restored, overwrite, ray_address)
     except (RunError, OSError) as error:
         steps = checkpoint.steps(Path(logdir) / "checkpoints")
-        if not steps:
-            raise  # at the very first reset: there is no run yet
+        if not steps or directory.is_taken(logdir):
+            raise  # at the very first reset there is no run yet; and nothing is written into another process's
         kept = ""
         with contextlib.suppress(OSError):  # a full disk may be what stopped the run
             directory.write_whole(Path(logdir) / "traceback.txt", traceback.format_exc())
