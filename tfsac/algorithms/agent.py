@@ -138,7 +138,7 @@ class Agent:
         require(
             not different,
             f"the checkpoint is of another network: {different[0] if different else ''} differs; "
-            "resume with the algorithm and the hidden units that the run began with",
+            "take the algorithm, the hidden units and the sizes of observation and action of that run",
         )
         for name, array in state.items():
             require(np.all(np.isfinite(array)), f"the agent's {name} holds numbers that are not finite")
