@@ -316,8 +316,7 @@ NEVER_TRAINED = {"robust/reacher_delay3.gin"} | {
     f"{task}.gin"
     for task in (
         "dm_control_cheetah_run", "dm_control_pendulum_swingup", "dm_control_reacher_easy",
-        "dm_control_reacher_hard", "humanoid", "humanoid_standup",
-        "pusher", "swimmer",
+        "dm_control_reacher_hard", "humanoid", "humanoid_standup", "swimmer",
     )
 }  # fmt: skip
 FILES = sorted(str(path.relative_to(GIN)) for path in GIN.glob("**/*.gin"))
