@@ -1,7 +1,8 @@
-"""How many of 100 starts end upright: python benchmarks/furuta.py POLICY... --out=benchmarks/furuta.csv
+"""How many of 100 starts end upright: python benchmarks/furuta.py POLICY=NAME... --out=benchmarks/furuta.csv
 
-POLICY is a run directory or a .tflite file. Every start hangs near rest; held means within 12 degrees of upright from
-5 s to the end, at 8 s. All imperfections of gin/furuta.gin are on; in each further world one parameter is set.
+POLICY is a run directory or a .tflite file; OUT keeps the rows of other names. Every start hangs near rest; held means
+within 12 degrees of upright from 5 s to the end, at 8 s. All imperfections of gin/furuta.gin are on; in each further
+world one parameter is set.
 """
 
 import argparse
@@ -47,7 +48,8 @@ def main():
     args = parser.parse_args()
     env = EnvSettings(**settings.read([GIN], [])["env"])._replace(kwargs={}, max_episode_steps=None)
     rows = []
-    for path in args.policies:
+    for policy in args.policies:
+        path, name = policy.split("=")
         act = policies.load(path).act
         for world, factors in WORLDS.items():
             tilts, arms = measure(act, env._replace(randomize=env.randomize | factors))
@@ -55,7 +57,7 @@ def main():
             up = [np.argmax(tilt <= UPRIGHT) / 50 for tilt in tilts[held]]  # s to the first time
             rows.append(
                 {
-                    "policy": path,
+                    "policy": name,
                     "world": world,
                     "held": int(held.sum()),
                     "median_seconds_up": float(np.median(up)) if len(up) else "",
@@ -64,6 +66,10 @@ def main():
             )
             print(rows[-1], flush=True)
     if args.out:
+        measured = {row["policy"] for row in rows}
+        if Path(args.out).exists():
+            with open(args.out, newline="", encoding="utf-8") as file:
+                rows = [row for row in csv.DictReader(file) if row["policy"] not in measured] + rows
         with open(args.out, "w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, rows[0], lineterminator="\n")
             writer.writeheader()
