@@ -16,6 +16,7 @@ from gymnasium.spaces import Box
 COUNTS = 2048  # a turn: 512 lines in quadrature
 VOLTS = 5.0  # at most: a choice, half of what the amplifier is recommended for
 STOP = np.deg2rad(135.0)  # of the arm, to either side; as in furuta.xml
+SPIN = 20.0  # rad/s; hanging, 21 carry it just over the top
 ROTOR = 4.0e-6 + 0.6e-6  # kg m^2, with the hub
 
 
@@ -38,8 +39,9 @@ class Furuta(gym.Env):
 
     Args:
         render_mode: 'rgb_array', 'human' or None.
-        hanging: share of the episodes that begin near rest, as a machine does; the others begin anywhere and most of
-            them near upright, so that balancing is met before swinging up is learned.
+        hanging: share of the episodes that begin near rest, as a machine does; the others begin anywhere at any speed,
+            most of them slowly near upright, so that balancing is met before swinging up is learned. Some spin: a
+            policy that never met it may go on turning over for ever.
     """
 
     metadata = {"render_modes": ["human", "rgb_array"], "render_fps": 50}  # noqa: RUF012 (Gymnasium's)
@@ -80,8 +82,8 @@ class Furuta(gym.Env):
         if rng.random() < self._hanging:
             self.state = rng.uniform(-1, 1, 4) * (0.2, 0.1, 0.1, 0.1)
         else:
-            arm, tilt, *speeds = rng.uniform(-1, 1, 4)
-            self.state = np.array([arm, np.pi * (1 + tilt**3), *speeds])
+            arm, tilt, arm_speed, speed = rng.uniform(-1, 1, 4)
+            self.state = np.array([arm, np.pi * (1 + tilt**3), arm_speed, SPIN * speed**3])
         return self._counts(), {}
 
     def step(self, action):
