@@ -169,14 +169,19 @@ def main():
     """The command; see the module's docstring. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--starts", type=int, default=10, help="how many (default 10)")
+    for part in ("mass", "length"):
+        parser.add_argument(f"--{part}", type=float, default=1.0, help=f"factor of the pendulum's {part} (default 1)")
     parser.add_argument("--log", help="CSV file to write the device's log of its last steps to")
     args = parser.parse_args()
     if missing():
         print(f"not here: {', '.join(missing())}; export/c/install_cross_tools.sh installs them", file=sys.stderr)
         return 2
-    machine = Machine().with_friction(1.2)
+    machine = Machine(
+        pendulum_mass=args.mass * Machine().pendulum_mass, pendulum_length=args.length * Machine().pendulum_length
+    ).with_friction(1.2)
     print(
         f"{args.starts} starts hanging, {SECONDS:g} s each, control at {1 / PERIOD:g} Hz; machine: friction 20 % up, "
+        f"pendulum's mass x {args.mass:g} and length x {args.length:g}, "
         f"{1e3 * machine.delay:g} ms from command to effect, dead zone {machine.dead_zone:g} V, 2048 counts a turn"
     )
     simulator = Simulator(machine)
