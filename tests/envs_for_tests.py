@@ -128,6 +128,15 @@ def gate(path, at, where="training"):
     return "envs_for_tests:Gate", {"path": str(path), "at": at, "where": where}
 
 
+class Sledge(gym.Wrapper):
+    """Moves a MuJoCo model by 0.5 m in each step, along its first joint."""
+
+    def step(self, action):
+        data = self.unwrapped.data
+        self.unwrapped.set_state(data.qpos + 0.5 * (np.arange(len(data.qpos)) == 0), 0 * data.qvel)
+        return super().step(action)
+
+
 class RaisesAsItCloses(gym.Wrapper):
     """As simulators do."""
 

@@ -191,6 +191,7 @@ def no_display(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+LASTING = {"Walker2d-v5": {"terminate_when_unhealthy": False}}
 REACHER = EnvSettings("Reacher-v5")
 
 
@@ -212,6 +213,17 @@ def test_mujoco_is_drawn_without_a_display_beside_tensorflow(tmp_path, no_displa
         assert np.any(frames[0][1] != frames[20][1])
     assert tf.reduce_sum(tf.ones([3])) == 3
     assert "MUJOCO_GL" not in os.environ
+
+
+@pytest.mark.parametrize("task", ["Walker2d-v5", "HalfCheetah-v5"])
+def test_the_camera_follows_what_runs_away(task, tmp_path, no_display):
+    """In the end it is 20 m away or more. A body is brown (0.8, 0.6, 0.4), floor and sky are not."""
+    settings = EnvSettings(task, kwargs=LASTING.get(task, {}), wrappers=[("envs_for_tests:Sledge", {})])
+    clip.record(lambda _: np.zeros(6, np.float32), settings, False, tmp_path / "clip.webp", seconds=2.0)
+    with Image.open(tmp_path / "clip.webp") as image:
+        image.seek(image.n_frames - 1)
+        red, green, blue = np.moveaxis(np.asarray(image.convert("RGB"), float)[60:], -1, 0)
+    assert np.sum((red > 1.15 * green) & (green > 1.15 * blue) & (red - blue > 50)) > 150
 
 
 def test_an_agent_s_actions_are_mapped_to_the_environment_s(tmp_path):

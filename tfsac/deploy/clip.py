@@ -194,6 +194,9 @@ def play(act, env, seconds=SECONDS, seed=0):
     every = max(1, int(np.ceil(SHORTEST_FRAME / period - 1e-9)))  # steps of one frame
     frames, returns = [], []
     for number, moment in enumerate(_moments(act, env, seconds, seed)):
+        if number == 0:
+            _draw(env, name)  # it makes the camera
+            _follow(env)
         if number % every == 0:
             frames.append(_captioned(_draw(env, name), name, moment.total, moment.step * period))
         returns = moment.returns
@@ -229,6 +232,19 @@ def control_period(env):
     """
     dt = getattr(env.unwrapped, "dt", None)
     return float(dt) if dt else 1 / float(env.metadata.get("render_fps") or 30)
+
+
+def _follow(env):
+    """Lets MuJoCo's camera move with a model that has one called `track`; Gymnasium 1.4 lets such a model run away."""
+    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
+    if renderer and renderer.camera_id == -1:  # the user has chosen none
+        import mujoco  # only now: its renderer has been chosen
+
+        if mujoco.mj_name2id(env.unwrapped.model, mujoco.mjtObj.mjOBJ_CAMERA, "track") != -1:
+            renderer.camera_id = None  # or each picture would set the camera back
+            camera = renderer.viewer.cam
+            camera.type = mujoco.mjtCamera.mjCAMERA_TRACKING
+            camera.trackbodyid = max(1, camera.trackbodyid)  # body 0 is the world
 
 
 def _draw(env, name):
