@@ -4,7 +4,7 @@
  * parameters: 1377 float32; 1312 multiply-adds an action
  * environment: tfsac.data.furuta:Furuta-v0
  * tfsac: 0.2.0.dev0
- * git_revision: 0990fbb60c4ce489f3643c467230f73a31703158
+ * git_revision: d769a5fcbf95c063ec47fabda5106a9266d0e8a2
  * tolerates: 20 ms of delay, 1 % sensor noise, 10 % loss of actuator strength
  * observation: arm [counts], pendulum from upright [counts], arm, 1 before [counts], pendulum from upright, 1 before [counts], arm, 2 before [counts], pendulum from upright, 2 before [counts], motor commanded, 1 before [V], motor commanded, 2 before [V]
  * action: motor [V]
