@@ -139,11 +139,11 @@ def test_the_facts_say_what_is_remembered_and_rebuild_the_environment(made, devi
     assert environment(device.facts, "the file") == SETTINGS
 
 
-def test_an_environment_without_imperfections_has_facts_as_before():
+def test_an_environment_without_imperfections_has_no_facts_of_any():
     facts = describe(EnvSettings("Pendulum-v1").make(unit_actions=False), EnvSettings("Pendulum-v1"))
     assert facts.keys() == {"environment", "observation", "action"}
     assert facts["environment"].keys() == {
-        "id", "kwargs", "wrappers", "max_episode_steps", "control_rate_hz", "versions"
+        "id", "kwargs", "wrappers", "max_episode_steps", "time_limit", "control_rate_hz", "versions"
     }  # fmt: skip
 
 
