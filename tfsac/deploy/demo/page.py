@@ -9,6 +9,7 @@ from pathlib import Path
 
 import gymnasium
 
+from tfsac.data.envs import time_limit
 from tfsac.deploy import artefact
 from tfsac.deploy.demo import mujoco_task, mujoco_wasm, pendulum_task
 from tfsac.errors import require
@@ -53,7 +54,7 @@ def describe(file, env):
         **task,
         "environment": facts["environment"]["id"] or type(bare).__name__,
         "control_period": float(bare.dt),
-        "time_limit": env.spec.max_episode_steps if env.spec else None,
+        "time_limit": time_limit(env),
         "versions": versions,
         "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest(),
     }
