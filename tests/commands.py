@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from envs_for_tests import gate, reached
+from runs import flags
 
 TESTS = str(Path(__file__).parent)
 
@@ -113,8 +114,7 @@ def stopped(folder, logdir, params, number, at, where="training"):
     """
     opens = folder / "gate"
     params = [*params, f"env.wrappers = {[gate(opens, at, where)]!r}"]
-    arguments = [f"--gin_param={param}" for param in params]
-    command = Command("tfsac.train", f"--logdir={logdir}", *arguments, cwd=folder, PYTHONPATH=TESTS)
+    command = Command("tfsac.train", f"--logdir={logdir}", *flags(params), cwd=folder, PYTHONPATH=TESTS)
     command.wait_until(reached(opens).exists)
     command.signal(number)
     if number != signal.SIGKILL:  # it says so at once, in the middle of whatever it does

@@ -1,12 +1,11 @@
 """Collectors in processes of their own: nothing counted twice, nobody runs ahead, and what happens when one dies."""
 
 import importlib.util
-import os
 
 import envs_for_tests  # noqa: F401  registers the environments
 import numpy as np
 import pytest
-from commands import Command, run
+from commands import TESTS, Command, run
 from runs import bindings, flags, rows, run_here, state
 
 from tfsac.data.collector import BehaviourPolicy
@@ -23,7 +22,6 @@ from ray.cluster_utils import Cluster  # noqa: E402
 
 from tfsac.data.remote_collectors import DEATHS, IN_FLIGHT, WEIGHTS_EVERY, RemoteCollectors, connect  # noqa: E402
 
-TESTS = os.path.dirname(__file__)
 BLOCK = 8
 TAG, COUNT = 0, 1  # what Walk's observations are made of
 

@@ -6,12 +6,11 @@ import shlex
 import shutil
 import signal
 import time
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
-from commands import Command, run, stopped
+from commands import TESTS, Command, run, stopped
 from envs_for_tests import gate, reached
 from runs import assert_same_state, bindings, flags, run_here, state, tables
 
@@ -21,8 +20,6 @@ from tfsac.run import checkpoint, directory
 from tfsac.run import settings as run_settings
 from tfsac.train import run as run_training
 from tfsac.train import train
-
-TESTS = str(Path(__file__).parent)
 
 
 def steps(logdir):

@@ -1,12 +1,11 @@
 """Sweeps: what is tried, what is left behind, and what happens when a trial or the whole is cut off."""
 
 import functools
-import os
 import signal
 
 import numpy as np
 import pytest
-from commands import Command, run, wait_until
+from commands import TESTS, Command, run, wait_until
 from runs import assert_same_state, bindings, flags, rows, tables
 
 from tfsac.errors import UserError
@@ -16,7 +15,6 @@ pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`): its t
 
 from tfsac.run import trials as tried  # noqa: E402
 
-TESTS = os.path.dirname(__file__)
 ONE_THREAD = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import envs_for_tests  # noqa: F401  registers the environments
 import numpy as np
 import pytest
-from commands import Command, run
+from commands import TESTS, Command, run
 from envs_for_tests import gate, reached
 from runs import bindings, flags, rows, run_here, state, tables
 
@@ -25,7 +25,6 @@ from tfsac.run.directory import check_free
 from tfsac.run.loop import TrainSettings
 
 ROOT = Path(__file__).parents[1]
-TESTS = str(Path(__file__).parent)
 WALK = "envs_for_tests:Walk-v0"
 
 

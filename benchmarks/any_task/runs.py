@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 RUNS_IN_PROGRESS = Path("runs/any_task")
 EVALUATIONS = RESULTS / "evaluations.csv.gz"
+ONE_THREAD = {f"TF_NUM_{kind}_THREADS": "1" for kind in ("INTRAOP", "INTEROP")} | {"OPENBLAS_NUM_THREADS": "1"}
 
 TASKS = {
     "hopper": "Hopper-v5",
@@ -124,11 +125,10 @@ def trusted(task):
 
 def run(logdir, *command):
     """Runs one of tfsac's commands in one thread; -> what it printed to stdout, unless that is the training's."""
-    one_thread = {f"TF_NUM_{kind}_THREADS": "1" for kind in ("INTRAOP", "INTEROP")} | {"OPENBLAS_NUM_THREADS": "1"}
     paths = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)])}
     with open(logdir / "output.txt", "a") as log:
         out = subprocess.PIPE if "--json" in command else log
-        environment = os.environ | one_thread | paths
+        environment = os.environ | ONE_THREAD | paths
         done = subprocess.run([sys.executable, "-m", *command], stdout=out, stderr=log, env=environment, text=True)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed; see {log.name}")

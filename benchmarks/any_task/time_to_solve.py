@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from runs import ONE_THREAD
 
 GIN = Path(__file__).parents[2] / "gin" / "pendulum.gin"
 LEVEL = -200
@@ -22,9 +23,8 @@ def solve(seed, folder):
     """Trains until it is solved; -> (seconds, steps), infinite where it never is."""
     command = [sys.executable, "-u", "-m", "tfsac.train", f"--gin_file={GIN}", f"--logdir={folder}/{seed}"]
     command += ["--no-video", f"--gin_param=train.seed = {seed}", "--gin_param=train.eval_every = 500"]
-    threads = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     begin = time.perf_counter()
-    training = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | threads)
+    training = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD)
     for line in training.stdout:
         row = re.search(r"step (\d+)/.*evaluation (-?[\d.]+)", line)
         if row and float(row[2]) >= LEVEL:
