@@ -137,7 +137,7 @@ def test_the_rotary_pendulum_is_explained_with_all_that_lies_between():
     terms = [Term(**term) for term in task["mujoco"]["observation"]]
     assert terms == [Term("qpos", 0, 1, "counts"), Term("qpos", 1, 1, "counts from upright")]
     assert task["channel"] == {  # gin/furuta.gin
-        "noise": [np.float32(0.7)] * 2, "rounding": [1.0, 1.0], "observations": 3, "actions": 2,
+        "noise": [np.float32(0.7)] * 2, "rounding": [1.0, 1.0], "observations": 6, "actions": 2,
         "drawn": [
             "arm_damping", "dead_zone", "motor_resistance", "pendulum_damping", "pendulum_length", "pendulum_mass",
         ],
