@@ -236,11 +236,13 @@ def test_ctrl_c_is_one_line(policy_file):
     runner = subprocess.Popen(
         [sys.executable, RUNNER, policy_file],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
+        # A shell's job in the background ignores it, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     runner.stdin.write("0 0 0\n")
     runner.stdout.readline()  # by now it waits for the next line
     runner.send_signal(signal.SIGINT)
-    runner.wait()
+    runner.wait(timeout=600)
     lines = [line for line in runner.stderr.read().splitlines() if not line.startswith("INFO:")]
     assert (runner.returncode, lines) == (130, ["interrupted"])
 
