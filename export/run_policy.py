@@ -145,7 +145,7 @@ class Policy:
             ValueError: another number of sensors.
         """
         try:
-            observation = np.asarray(observation, np.float32)
+            observation = np.array(observation, np.float32)  # a copy: the caller may fill the same array again
         except (TypeError, ValueError):  # None where a sensor gave nothing
             observation = np.full(self.sensors, np.nan, np.float32)
         if observation.shape != (self.sensors,):
@@ -163,13 +163,14 @@ class Policy:
 
     def row(self, observation):
         """Remembers an observation [O] -> the policy's input."""
+        observation = np.array(observation, np.float32)
         before = [observation] * self._observations if self._seen is None else self._seen
         self._seen = [observation, *before][: self._observations] if self._seen is not None else before
         return np.concatenate([*self._seen, *self._commands[: self._actions]], dtype=np.float32)
 
     def commanded(self, action):
         """Remembers what was commanded, [A]."""
-        self._commands = [action, *self._commands][: len(self._commands)]
+        self._commands = [np.array(action, np.float32), *self._commands][: len(self._commands)]
 
     def _status(self, observation, elapsed):
         same = self._last_observation is not None and np.array_equal(observation, self._last_observation)

@@ -219,6 +219,27 @@ def test_a_fault_leaves_the_last_good_observation_and_the_safe_commands_in_memor
     assert row[9] == 0  # the safe action
 
 
+def test_the_callers_arrays_are_copied(device):
+    """A loop that reads into one array, and changes what it was answered."""
+    device.safety = device.safety._replace(stale_steps=2)
+    buffer, commands = np.zeros(3, np.float32), []
+    for velocity in (-4.0, -3.9, -3.8):
+        buffer[:] = [0, 1, velocity]
+        action, status = device.step(buffer)
+        assert status == run_policy.OK and action[0] != 0
+        commands.append(action[0])
+        action *= 0
+    buffer[:] = GOOD
+    row = device.row(buffer)
+    np.testing.assert_array_equal(row, np.float32([*GOOD, 0, 1, -3.8, 0, 1, -3.9, *commands[:0:-1]]))
+    command = np.ones(1, np.float32)
+    device.commanded(command)
+    buffer[:], command[:] = 7, 7
+    row = device.row([0, 0, 0])
+    np.testing.assert_array_equal(row[3:6], np.float32(GOOD))
+    assert row[9] == 1
+
+
 def test_the_header_without_a_memory_has_none(tmp_path):
     plain = deployable(random_policy((3, 4, 1), 0), LOW, HIGH, np.zeros([20, 3]))
     CHeader().write(tmp_path / "policy.h", plain)
