@@ -11,18 +11,26 @@ As a command:
     python run_policy.py POLICY.tflite --env=ID --episodes=N   episodes in a Gymnasium environment, if installed
     python run_policy.py POLICY.tflite --rate=20 --log=LOG.csv  keeps a rate; logs time, observation and action
 
+With --rate the newest line that has come is answered at each tick; older ones are skipped, and their number is told at
+the end. A file on standard input is answered line by line, as is everything on Windows: send a line at the tick there.
+
 On a machine, step by step, with the policy's memory and a safe action if a sensor fails:
     policy.reset()
     action, status = policy.step(observation, seconds_since_the_last)
 """
 
 import argparse
+import codecs
 import csv
+import io
 import json
 import math
 import os
+import select
+import stat
 import sys
 import time
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
@@ -249,7 +257,7 @@ def run_lines(policy, lines, rate=None, log=None, clock=time.monotonic, sleep=ti
 
     Args:
         policy: a `Policy`.
-        lines: of text.
+        lines: of text; of a `Live`, the newest at each tick.
         rate: steps in a second; None answers at once.
         log: a text file to write time, observation and action to, as CSV with a line of names.
         clock, sleep: functions that tell the time in seconds, and wait.
@@ -263,13 +271,18 @@ def run_lines(policy, lines, rate=None, log=None, clock=time.monotonic, sleep=ti
     writer = csv.writer(log, lineterminator="\n") if log is not None else None
     if writer:
         writer.writerow(["time_s", *_names(policy, "observation"), *_names(policy, "action")])
-    faults = answered = outside = 0
+    faults = answered = outside = number = skipped = 0
     policy.reset()
-    for number, line in enumerate(lines, 1):
+    for line in lines:
+        number += 1
+        if stepping:
+            elapsed = pace.wait()
+            if isinstance(lines, Live):
+                line, passed_over = lines.newest(line)
+                number, skipped = number + passed_over, skipped + passed_over
         try:
             observation = np.array([_number(word) for word in line.split()], np.float32)
             if stepping:
-                elapsed = pace.wait()
                 action, status = policy.step(observation, elapsed)
             else:
                 action, status = policy(observation), OK
@@ -287,9 +300,66 @@ def run_lines(policy, lines, rate=None, log=None, clock=time.monotonic, sleep=ti
             writer.writerow([f"{pace.now:.6f}", *(f"{x:.9g}" for x in (*observation, *action))])
     if outside:
         print(f"{outside} of {answered} observations lay outside the range seen in training", file=sys.stderr)
+    if skipped:
+        print(f"{skipped} of {number} lines were skipped: a newer one had come at the tick", file=sys.stderr)
     if pace:
         pace.report()
     return faults
+
+
+class Live:
+    """Lines of a pipe, a terminal or a socket, as they come; `newest` skips those that are out of date.
+
+    Args:
+        descriptor: of the open file. Nothing else may read from it.
+    """
+
+    MOST = 16  # reads at a tick, of 64 KiB: someone who never stops sending is answered, too
+
+    def __init__(self, descriptor):
+        self._descriptor = descriptor
+        # As a text file: with or without the mark that Windows writes, and with any end of a line.
+        decoder = codecs.getincrementaldecoder("utf-8-sig")("replace")
+        self._decoder = io.IncrementalNewlineDecoder(decoder, translate=True)
+        self._lines, self._begun, self._over = deque(), "", False
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        while not self._lines and not self._over:
+            self._read()
+        if not self._lines:
+            raise StopIteration
+        return self._lines.popleft()
+
+    def newest(self, line):
+        """The last complete line that has come, line itself if none has since; and how many were passed over."""
+        for _ in range(self.MOST):
+            if self._over or not select.select([self._descriptor], [], [], 0)[0]:
+                break
+            self._read()
+        passed_over = len(self._lines)
+        if passed_over:
+            line = self._lines[-1]
+            self._lines.clear()
+        return line, passed_over
+
+    def _read(self):
+        """Waits for some bytes, or the end."""
+        content = os.read(self._descriptor, 65536)
+        self._over = not content
+        *lines, self._begun = (self._begun + self._decoder.decode(content, final=self._over)).split("\n")
+        if self._over and self._begun:
+            lines.append(self._begun)  # the last one needs no end
+        self._lines += lines
+
+
+def _source(stream, rate):
+    """The lines of a text file: a `Live` where a rate is to be kept and new ones may come meanwhile."""
+    if rate is None or os.name == "nt" or stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        return stream  # Windows cannot tell whether a pipe holds more
+    return Live(stream.fileno())
 
 
 class _Pace:
@@ -448,7 +518,7 @@ def main():
     )
     parser.add_argument("--env", help="run episodes in this Gymnasium environment")
     parser.add_argument("--episodes", type=int, default=100, help="how many (default 100)")
-    parser.add_argument("--rate", type=float, help="steps in a second to keep when answering lines")
+    parser.add_argument("--rate", type=float, help="steps a second to keep; the newest line is answered at the tick")
     parser.add_argument("--log", help="file to write time, observation and action of each line to")
     args = parser.parse_args()
     try:
@@ -493,7 +563,7 @@ def _run(parser, args):
     except OSError as error:
         raise ValueError(f"cannot write --log={args.log}: {error.strerror}") from error
     try:
-        return 1 if run_lines(policy, sys.stdin, args.rate, log) else 0
+        return 1 if run_lines(policy, _source(sys.stdin, args.rate), args.rate, log) else 0
     finally:  # also after Ctrl-C: what was logged is kept
         if log:
             log.close()

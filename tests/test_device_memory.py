@@ -2,6 +2,7 @@
 
 import ctypes
 import io
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -305,6 +306,47 @@ def test_a_rate_is_held_and_odd_periods_are_told(policy, device, capsys):
     assert "2 of 5 periods lay outside 0.8 to 1.2" in captured.err  # 80 and 20 ms
     assert log.getvalue().splitlines()[0] == "time_s,cos(theta),sin(theta),theta_dot,torque"
     assert len(log.getvalue().splitlines()) == 7
+
+
+def test_at_the_tick_the_newest_complete_line_is_answered(device, capsys):
+    reading, writing = os.pipe()
+    clock = Clock([])
+    last = b"0 1 -3.5"  # without an end
+    answered = iter([b"0 1 -3.9\n", b"3.6\r\n", last])  # what comes after each answer
+    meanwhile = iter([b"0 1 -3.8\n0 1 -3.7\n0 1 -"])  # and while the runner waits for the tick
+
+    class Peer(io.StringIO):
+        def write(self, row):
+            if row[0].isdigit():
+                content = next(answered, b"")
+                if content:
+                    os.write(writing, content)
+                if content == last:
+                    os.close(writing)
+            return super().write(row)
+
+    def sleep(seconds):
+        clock.sleep(seconds)
+        for content in meanwhile:
+            os.write(writing, content)
+            break
+
+    os.write(writing, "\ufeff0 1 -4\n".encode())
+    log = Peer()
+    assert run_policy.run_lines(device, run_policy.Live(reading), rate=20, log=log, clock=clock, sleep=sleep) == 0
+    os.close(reading)
+    rows = [row.split(",") for row in log.getvalue().splitlines()[1:]]
+    assert [row[3] for row in rows] == ["-4", "-3.70000005", "-3.5999999", "-3.5"]
+    np.testing.assert_allclose([float(row[0]) for row in rows], [0, 0.05, 0.1, 0.15])
+    captured = capsys.readouterr()
+    assert [line.split()[0] for line in captured.out.splitlines()] == [row[4] for row in rows]
+    assert "2 of 6 lines were skipped: a newer one had come at the tick" in captured.err
+
+
+def test_a_file_is_answered_line_by_line_at_a_rate(tmp_path):
+    (tmp_path / "lines").write_text("0 1 -4\n0 1 -3\n")
+    with open(tmp_path / "lines") as file:
+        assert list(run_policy._source(file, 20)) == ["0 1 -4\n", "0 1 -3\n"]
 
 
 def test_lines_of_failed_sensors_get_the_safe_action_and_a_word(device, capsys):
