@@ -136,10 +136,13 @@ class Policy:
     def reset(self):
         """Forgets the past: call it before the first step, and whenever the machine has been stopped."""
         self._seen, self._commands = None, [0.5 * self._bounds[0] + 0.5 * self._bounds[1]] * max(1, self._actions)
-        self._last_observation, self._equal = None, 0
+        self._last_observation, self._equal, self._missed = None, 0, 0
 
     def step(self, observation, elapsed=None):
         """What to command now; each command is remembered.
+
+        A reading that is not finite or out of range is not remembered. After as many of them as the policy remembers
+        observations, or a late step, older ones are forgotten: the next good one is taken as after a reset.
 
         Args:
             observation: what the sensors give now, [O] in the environment's units.
@@ -158,8 +161,7 @@ class Policy:
             observation = np.full(self.sensors, np.nan, np.float32)
         if observation.shape != (self.sensors,):
             raise ValueError(f"expected {self.sensors} numbers, received an array of shape {observation.shape}")
-        status = self._status(observation, elapsed)
-        row = self.row(observation) if status not in (NOT_FINITE, OUT_OF_RANGE) else None
+        row, status = self.remember(observation, elapsed)
         if status == OK:
             action = self.run(row)
         else:
@@ -168,6 +170,15 @@ class Policy:
         action = np.asarray(action, np.float32)
         self.commanded(action)
         return action, status
+
+    def remember(self, observation, elapsed=None):
+        """A reading [O] float32, with its elapsed seconds as in `step` -> the policy's input, None if bad; status."""
+        status = self._status(observation, elapsed)
+        bad = status in (NOT_FINITE, OUT_OF_RANGE)
+        self._missed = self._missed + 1 if bad else 0
+        if self._is_late(elapsed) or self._missed >= self._observations:
+            self._seen = None  # what is older would show false velocities
+        return None if bad else self.row(observation), status
 
     def row(self, observation):
         """Remembers an observation [O] -> the policy's input."""
@@ -188,9 +199,12 @@ class Policy:
             return NOT_FINITE
         if np.any(observation < self.safety.low) or np.any(observation > self.safety.high):
             return OUT_OF_RANGE
-        if elapsed is not None and not elapsed <= self.safety.latest:
+        if self._is_late(elapsed):
             return LATE
         return STALE if 0 < self.safety.stale_steps <= self._equal else OK
+
+    def _is_late(self, elapsed):
+        return elapsed is not None and not elapsed <= self.safety.latest
 
     def _default_safety(self):
         low, high = (np.float32(self.facts["observation"][name][: self.sensors]) for name in ("low", "high"))

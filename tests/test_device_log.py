@@ -14,12 +14,12 @@ from tfsac.deploy.stress import device_log
 from tfsac.errors import UserError
 from tfsac.policy import Layer
 
-SETTINGS = EnvSettings("Pendulum-v1", history=2)
+SETTINGS = EnvSettings("Pendulum-v1", history=2, observation_history=3)
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    """A policy that remembers two commands, as a .tflite file for Pendulum."""
+    """A policy that remembers three observations and two commands, as a .tflite file for Pendulum."""
     env = SETTINGS.make(unit_actions=False)
     env.reset(seed=0)
     rng = np.random.default_rng(0)
@@ -28,7 +28,7 @@ def file(tmp_path_factory):
     low, high = rows.min(axis=0), rows.max(axis=0)
     low[:3], high[:3] = [-1.1, -1.1, -9], [1.1, 1.1, 9]
     facts["observation"] |= {"low": low.tolist(), "high": high.tolist(), "limit": 1e6}
-    policy = random_policy((5, 8, 1), 1)
+    policy = random_policy((3 * 3 + 2, 8, 1), 2)
     policy = policy._replace(mu=Layer(8 * policy.mu.kernel, policy.mu.bias))  # a lively one
     made = deployable(policy, [-2.0], [2.0], rows, **facts)
     form = TFLite("float32")
@@ -38,8 +38,8 @@ def file(tmp_path_factory):
     return path
 
 
-def drive(file, delay, steps=150, period=0.05, excite=1.0):
-    """Runs the file on a Pendulum with a delay -> the text of its log."""
+def drive(file, delay, steps=150, period=0.05, excite=1.0, failed=None, late=()):
+    """Runs the file on a Pendulum with a delay -> the text of its log. Failed: by step, the line of failed sensors."""
     policy = run_policy.Policy(file)
     env = EnvSettings("Pendulum-v1", action_delay=delay, history=0, max_episode_steps=10_000).make(unit_actions=False)
     now, log = [0.0], io.StringIO()
@@ -47,8 +47,9 @@ def drive(file, delay, steps=150, period=0.05, excite=1.0):
     rng = np.random.default_rng(3)
 
     def lines():
-        for _ in range(steps):
-            yield " ".join(f"{x:.9g}" for x in observation[0])
+        for step in range(steps):
+            now[0] += 3 * period * (step in late)
+            yield (failed or {}).get(step, " ".join(f"{x:.9g}" for x in observation[0]))
             command = policy._commands[0]
             observation[0] = env.step(np.float32(command))[0] + excite * rng.normal(0, 1e-3, 3).astype(np.float32)
             now[0] += period
@@ -77,6 +78,12 @@ def test_a_command_that_is_not_the_files_is_counted(file, tmp_path):
     found = device_log.examine(tmp_path / "log.csv", file)
     assert 1 <= found["disagreed"] <= 3  # the step itself, and those that remember it: two commands
     assert found["largest_error"] >= 0.99 * 0.1 / 4
+
+
+def test_after_failed_sensors_and_late_steps_the_commands_are_the_files_again(file, tmp_path):
+    failed = {20: "0 1 100", 60: "nan nan nan"} | {step: "0 1 nan" for step in range(40, 44)}
+    (tmp_path / "log.csv").write_text(drive(file, 0, failed=failed, late=[80]))
+    assert device_log.examine(tmp_path / "log.csv", file)["disagreed"] == len(failed) + 1  # the safe actions
 
 
 def test_slow_periods_and_ranges_are_told(file, tmp_path):

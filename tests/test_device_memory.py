@@ -220,6 +220,41 @@ def test_a_fault_leaves_the_last_good_observation_and_the_safe_commands_in_memor
     assert row[9] == 0  # the safe action
 
 
+LOST, FAR = [np.nan] * 3, [0, 1, 100]
+# steps between three good readings and two more, as (sensors, seconds); what is then remembered, the newest 0
+OUTAGES = {
+    "one lost": ([(LOST, 0.05)], [(0, "c", "b"), (1, 0, "c")]),
+    "two lost": ([(LOST, 0.05), (FAR, 0.05)], [(0, "c", "b"), (1, 0, "c")]),
+    "two lost, one read, two lost": (
+        [(LOST, 0.05), (LOST, 0.05), ([0, 1, -3.0], 0.05), (LOST, 0.05), (LOST, 0.05)],
+        [(0, "d", "c"), (1, 0, "d")],
+    ),
+    "as many as it remembers": ([(LOST, 0.05), (FAR, 0.05), (LOST, 0.05)], [(0, 0, 0), (1, 0, 0)]),
+    "a long one": ([(FAR, 0.05)] * 20, [(0, 0, 0), (1, 0, 0)]),
+    "late": ([([0, 1, -3.0], 0.2)], [(0, "d", "d"), (1, 0, "d")]),
+    "late and lost": ([(LOST, 0.2)], [(0, 0, 0), (1, 0, 0)]),
+}
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+def test_after_an_outage_no_false_velocity_is_remembered(policy, runner, outage):
+    between, remembered = OUTAGES[outage]
+    runner.reset()
+    velocities = {"a": -4.0, "b": -3.9, "c": -3.8, "d": -3.0, 0: 1.0, 1: 1.1}
+    for name in "abc":
+        last = runner.step([0, 1, velocities[name]], 0.05)[0]
+    commands = [last]
+    for sensors, seconds in between:
+        commands.insert(0, runner.step(sensors, seconds)[0])
+    for step, names in enumerate(remembered):
+        action, status = runner.step([0, 1, velocities[step]], 0.05)
+        row = np.float32([*(x for name in names for x in (0, 1, velocities[name])), commands[0][0], commands[1][0]])
+        expected = to_bounds(policy.deterministic(row), np.float32(LOW), np.float32(HIGH))
+        assert status == run_policy.OK
+        np.testing.assert_allclose(action, expected, atol=1e-5)
+        commands.insert(0, action)
+
+
 def test_the_callers_arrays_are_copied(device):
     """A loop that reads into one array, and changes what it was answered."""
     device.safety = device.safety._replace(stale_steps=2)

@@ -73,6 +73,7 @@ typedef struct {{
     float latest;                      /* seconds between two steps beyond which one is late; 0: never */
     unsigned stale_steps;              /* so many equal readings in a row are stale; 0: never */
     unsigned equal;
+    unsigned missed;                   /* readings since the last good one */
     int begun;
 }} {prefix}_state;
 
@@ -99,6 +100,7 @@ static inline void {prefix}_reset({prefix}_state *state)
     state->latest = {latest};
     state->stale_steps = 0;
     state->equal = 0;
+    state->missed = 0;
     state->begun = 0;
 }}
 
@@ -107,6 +109,7 @@ static inline void {prefix}_reset({prefix}_state *state)
 static inline {prefix}_status {prefix}_step({prefix}_state *state, const float *sensors, float seconds, float *action)
 {{
     {prefix}_status status = {MACRO}_OK;
+    const int late = state->latest > 0.0f && !(seconds <= state->latest);
     int finite = 1;
     int inside = 1;
     int same = 1;
@@ -122,18 +125,22 @@ static inline {prefix}_status {prefix}_step({prefix}_state *state, const float *
         status = {MACRO}_NOT_FINITE;
     }} else if (!inside) {{
         status = {MACRO}_OUT_OF_RANGE;
-    }} else if (state->latest > 0.0f && !(seconds <= state->latest)) {{
+    }} else if (late) {{
         status = {MACRO}_LATE;
     }} else if (state->stale_steps > 0 && state->equal >= state->stale_steps) {{
         status = {MACRO}_STALE;
     }}
 
+    /* After an outage older readings would show false velocities: the next good one is taken as after a reset. */
+    if (!(finite && inside)) state->missed++;
+    if (late || state->missed >= {MACRO}_HISTORY_OBSERVATIONS) state->begun = 0;
     if (finite && inside) {{
         for (int i = {DIM}_SENSOR_DIM * {MACRO}_HISTORY_OBSERVATIONS - 1; i >= {DIM}_SENSOR_DIM; i--) {{
             state->row[i] = state->begun ? state->row[i - {DIM}_SENSOR_DIM] : sensors[i % {DIM}_SENSOR_DIM];
         }}
         for (int i = 0; i < {DIM}_SENSOR_DIM; i++) state->row[i] = sensors[i];
         state->begun = 1;
+        state->missed = 0;
     }}
     if (status == {MACRO}_OK) {{
         {prefix}_act(state->row, action);

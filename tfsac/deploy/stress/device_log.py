@@ -74,10 +74,10 @@ def examine(path, policy_path):
     tolerance = float((facts.get("golden") or {}).get("tolerance", 1e-5))
     errors = []
     policy.reset()
-    for observation, command in zip(log.observations, log.actions, strict=True):
-        finite = bool(np.all(np.isfinite(observation)))
-        error = np.max(np.abs(policy.run(policy.row(observation)) - command) / span) if finite else np.inf
-        errors.append(float(error))
+    elapsed = [None, *np.diff(log.seconds)]
+    for observation, seconds, command in zip(log.observations, elapsed, log.actions, strict=True):
+        row, _ = policy.remember(observation, seconds)
+        errors.append(np.inf if row is None else float(np.max(np.abs(policy.run(row) - command) / span)))
         policy.commanded(command)
     errors = np.array(errors)
     finite = errors[np.isfinite(errors)]
