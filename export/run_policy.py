@@ -267,7 +267,8 @@ def run_episodes(policy, env_id, episodes):
 def run_lines(policy, lines, rate=None, log=None, clock=time.monotonic, sleep=time.sleep):
     """Answers each line of numbers, an observation, with a line of numbers, the action.
 
-    If the policy remembers, or with a rate or a log, it answers as `Policy.step` does, with the safe action on a fault.
+    If the policy remembers, or with a rate or a log, it answers as `Policy.step` does, with the safe action on a fault,
+    which a line that is no observation is, too.
 
     Args:
         policy: a `Policy`.
@@ -294,19 +295,26 @@ def run_lines(policy, lines, rate=None, log=None, clock=time.monotonic, sleep=ti
             if isinstance(lines, Live):
                 line, passed_over = lines.newest(line)
                 number, skipped = number + passed_over, skipped + passed_over
+        garbled = None
         try:
             observation = np.array([_number(word) for word in line.split()], np.float32)
-            if stepping:
-                action, status = policy.step(observation, elapsed)
-            else:
+            if not stepping:
                 action, status = policy(observation), OK
+            elif len(observation) != policy.sensors:
+                raise ValueError(f"expected {policy.sensors} numbers, received {len(observation)}")
         except ValueError as error:
-            faults += 1
-            print(f"line {number}: {error}", file=sys.stderr)
-            continue
+            garbled = error
+            if not stepping:
+                faults += 1
+                print(f"line {number}: {garbled}", file=sys.stderr)
+                continue
+            observation = np.full(policy.sensors, np.nan, np.float32)  # as failed sensors: the machine is moving
+        if stepping:
+            action, status = policy.step(observation, elapsed)
         if status != OK:
             faults += 1
-            print(f"line {number}: the observation is {status}: the safe action is commanded", file=sys.stderr)
+            reason = garbled or f"the observation is {status}"
+            print(f"line {number}: {reason}: the safe action is commanded", file=sys.stderr)
         answered += 1
         outside += bool(np.any((observation < low) | (observation > high)))
         print(*(f"{x:.9g}" for x in action), flush=True)

@@ -393,6 +393,25 @@ def test_lines_of_failed_sensors_get_the_safe_action_and_a_word(device, capsys):
     )
 
 
+def test_a_line_that_is_no_observation_is_answered_as_failed_sensors_are(device, capsys):
+    log = io.StringIO()
+    given = ["0 1 -4\n", "0 1\n", "0 x -3\n", "\n", "0 1 -3\n"]
+    clock = Clock([])
+    assert run_policy.run_lines(device, given, rate=20, log=log, clock=clock, sleep=clock.sleep) == 3
+    captured = capsys.readouterr()
+    answers = [float(x) for x in captured.out.split()]
+    assert len(answers) == 5 and answers[1:4] == [0, 0, 0] and answers[4] != 0
+    rows = [row.split(",") for row in log.getvalue().splitlines()[1:]]
+    assert [row[1:4] for row in rows] == [["0", "1", "-4"], *[["nan"] * 3] * 3, ["0", "1", "-3"]]
+    np.testing.assert_allclose([float(row[0]) for row in rows], [0, 0.05, 0.1, 0.15, 0.2])
+    errors = [line for line in captured.err.splitlines() if line.startswith("line")]
+    assert errors == [
+        "line 2: expected 3 numbers, received 2: the safe action is commanded",
+        "line 3: 'x' is no number: expected numbers with spaces between them: the safe action is commanded",
+        "line 4: expected 3 numbers, received 0: the safe action is commanded",
+    ]
+
+
 def test_episodes_run_in_the_plain_environment_with_the_memory(policy, device):
     env = gym.make("Pendulum-v1")
     total = 0.0
