@@ -18,6 +18,7 @@ from tfsac.data.envs import EnvSettings, make_env
 from tfsac.data.rollout import rollout
 from tfsac.deploy import artefact, facts, ladder, pipeline, report
 from tfsac.deploy.device_kit import run_policy
+from tfsac.deploy.formats.c_header import CHeader
 from tfsac.deploy.formats.format import Format, guard_limit, round_inward
 from tfsac.errors import UserError
 from tfsac.export import export_run
@@ -183,6 +184,23 @@ def test_a_policy_that_is_off_fails_the_ladder(reference):
     assert not ladder.check(exact, off, reference)["action error"]
     outside = ladder.measure(lambda x: act(x) * 2, reference)
     assert not ladder.check(exact, outside, reference)["finite and inside the bounds"]
+
+
+def test_a_guard_that_is_another_or_gone_fails_the_ladder(policy, states, env, reference, tmp_path):
+    def failing(act):
+        checks = ladder.check(pipeline.FORMATS[1], ladder.measure(act, reference), reference)
+        return [check for check, passed in checks.items() if not passed]
+
+    act, known = guarded(reference), np.nan_to_num
+    assert failing(lambda x: act(known(x, nan=1e6))) == ["guard"]  # NaN is to count as 0
+    header = CHeader()
+    header.write(tmp_path / "policy.h", pipeline.prepare(policy, states[:50], env, EnvSettings("Pendulum-v1"), {}))
+    assert failing(header.load(tmp_path / "policy.h")) == []
+    text = (tmp_path / "policy.h").read_text()
+    without = text.replace("x = x > 1000000.0f ? 1000000.0f : x;", "").replace("x < -1000000.0f ? -1000000.0f : ", "")
+    assert len(text) - len(without) > 50
+    (tmp_path / "policy.h").write_text(without)
+    assert "guard" in failing(header.load(tmp_path / "policy.h"))
 
 
 def test_a_format_is_one_object(policy, states, env, tmp_path, monkeypatch):
@@ -507,7 +525,8 @@ def test_a_file_that_answers_nan_fails_and_the_report_is_json_all_the_same(tmp_p
     monkeypatch.setattr(pipeline, "FORMATS", (Broken(),))
     result = export(random_policy([2, 8, 1], seed=0), replay(), Task(), tmp_path / "out")
     assert result["passed"] is False
-    assert failed(result) == {("broken", check) for check in ("finite and inside the bounds", "action error", "return")}
+    wrong = ("finite and inside the bounds", "guard", "action error", "return")
+    assert failed(result) == {("broken", check) for check in wrong}
     assert json.loads((tmp_path / "out" / "report.json").read_text())["artefacts"]["broken"]["error"]["max"] is None
     assert "not finite" in (tmp_path / "out" / "report.md").read_text()
 

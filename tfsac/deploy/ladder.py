@@ -102,8 +102,9 @@ def measure(act, reference, samples=False):
         samples: whether act samples.
 
     Returns:
-        Dict: error (on replay states) and extreme_error, both `_error`; inside_bounds; return and return_difference,
-        None if an action was not finite, since no environment takes those; latency_us.
+        Dict: error (on replay states) and extreme_error, both `_error`; inside_bounds; guarded, whether it answers each
+        extreme observation bit for bit as the same one behind the guard; return and return_difference, None if an
+        action was not finite, since no environment takes those; latency_us.
     """
     expected = reference.sampling if samples else reference.deterministic
     size = len(reference.low)
@@ -125,6 +126,7 @@ def measure(act, reference, samples=False):
             bool(np.all((x >= reference.low) & (x <= reference.high)))  # NaN is not
             for x in (actions, extreme_actions)
         ),
+        "guarded": np.array_equal(extreme_actions, [quiet(x) for x in guarded]),
         "return": None,
         "return_difference": None,
         "latency_us": latency(quiet, reference.states[0]),
@@ -166,9 +168,10 @@ def check(form, measured, reference):
     """Compares a file's measurements with the limits of its format.
 
     The first check is the error of each action on the same states. A wrong weight, layer, bound or guard shows there,
-    and nothing later in an episode can hide or imitate it.
+    and nothing later in an episode can hide or imitate it. The guard is held to itself: the file answers what no sensor
+    gives as it answers 0 and the limit, which needs no tolerance.
 
-    The second check is the return, for faults that the replay's states do not show. It fails if the whole 95 % interval
+    The last check is the return, for faults that the replay's states do not show. It fails if the whole 95 % interval
     of the paired difference lies below a loss of `Format.allowed_loss` times the return's worth. (A fraction of the
     mean will not do: a constant in the reward may bring the mean near zero.) A difference alone is no fault: if
     contacts make rounding grow tenfold every few steps, two exact copies end in different episodes. Losses below the
@@ -184,6 +187,7 @@ def check(form, measured, reference):
     """
     error, difference = measured["error"], measured["return_difference"]
     sound = {"finite and inside the bounds": measured["inside_bounds"]}
+    sound["guard"] = measured["guarded"]
     sound["action error"] = all(
         error[key] is not None and (limit is None or error[key] <= limit)
         for key, limit in allowed_error(form, reference).items()
