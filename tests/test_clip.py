@@ -92,9 +92,10 @@ def test_pendulum_runs_at_its_dt_and_not_at_its_metadata(tmp_path):
     assert sum(duration for duration, _ in frames_of(tmp_path / "clip.webp")) == 1000
 
 
-def test_without_a_dt_the_metadata_count():
+@pytest.mark.parametrize("dt", [None, print, 0])
+def test_without_a_dt_the_metadata_count(dt):
     env = Flag()
-    env.dt = None
+    env.dt = dt
     assert clip.control_period(env) == pytest.approx(1 / 7)
 
 

@@ -363,3 +363,11 @@ def test_show_writes_what_it_can_and_says_what_it_left_out(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["policy.tflite"]
     assert show(PENDULUM, make_env("Pendulum-v1", unit_actions=False), None, tmp_path, video=False) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == [PAGE, "policy.tflite"]
+
+
+def test_an_environment_that_breaks_the_page_costs_the_page_only(tmp_path):
+    """Its dt is a method: a TypeError where the page is made."""
+    env = make_env("Pendulum-v1", unit_actions=False)
+    env.unwrapped.dt = lambda: 0.05
+    (said,) = show(PENDULUM, env, None, tmp_path, video=False)
+    assert said.startswith("no demo.html: ") and list(tmp_path.iterdir()) == []

@@ -531,6 +531,22 @@ def test_a_file_that_answers_nan_fails_and_the_report_is_json_all_the_same(tmp_p
     assert "not finite" in (tmp_path / "out" / "report.md").read_text()
 
 
+def test_a_file_that_is_not_finite_at_extremes_only_is_reported(tmp_path, monkeypatch):
+    class Unguarded(Format):
+        file = "unguarded"
+
+        def write(self, path, deployable):
+            path.write_text("")
+
+        def load(self, path):
+            return lambda observation: np.float32([np.mean(observation)])
+
+    monkeypatch.setattr(pipeline, "FORMATS", (Unguarded(),))
+    result = export(random_policy([2, 8, 1], seed=0), replay(), Task(), tmp_path / "out", stress=False)
+    assert result["passed"] is False and result["artefacts"]["unguarded"]["return"]
+    assert "extreme observations: not finite, at (nan, nan)" in (tmp_path / "out" / "report.md").read_text()
+
+
 @pytest.mark.parametrize("value", [np.inf, np.float32(1), object()])
 def test_settings_that_json_cannot_hold_are_refused(value):
     settings = EnvSettings("Mine-v0", {"gain": value})

@@ -22,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from tfsac.data.envs import EnvSettings
+from tfsac.deploy import facts
 from tfsac.errors import RunError, UserError, require
 from tfsac.quiet_tensorflow import tf
 
@@ -230,8 +231,7 @@ def control_period(env):
 
     Environments without a `dt` have nothing but their metadata's render_fps; without that, 1/30 s.
     """
-    dt = getattr(env.unwrapped, "dt", None)
-    return float(dt) if dt else 1 / float(env.metadata.get("render_fps") or 30)
+    return facts.control_period(env) or 1 / float(env.metadata.get("render_fps") or 30)
 
 
 def _follow(env):

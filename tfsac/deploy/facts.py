@@ -48,7 +48,7 @@ def describe(env, settings):
         low, high). If the policy remembers, also history: how many observations (the present one included) and actions,
         newest first, and the actions' values after a reset. Unknown names are numbered, unknown units empty.
     """
-    dt = getattr(env.unwrapped, "dt", None)
+    period = control_period(env)
     plain = settings is not None and not settings.wrappers  # a wrapper may give other observations and actions
     documented_id = settings.id if plain else None
     size, low, high = env.observation_space.shape[0], env.action_space.low, env.action_space.high
@@ -56,7 +56,6 @@ def describe(env, settings):
     sensors = (size - past["actions"] * len(low)) // past["observations"] if past else size
     sensed = _named(_OBSERVATIONS.get(documented_id) or _keys(env), "observation", sensors)
     acted = _named(_ACTIONS.get(documented_id), "action", len(low))
-    rated = isinstance(dt, Real) and math.isfinite(dt) and dt > 0
     return {
         "environment": {
             "id": settings.id if settings else None,
@@ -64,7 +63,7 @@ def describe(env, settings):
             "wrappers": list(settings.wrappers) if settings else [],
             "max_episode_steps": settings.max_episode_steps if settings else None,
             "time_limit": time_limit(env),
-            "control_rate_hz": 1.0 / float(dt) if rated else None,
+            "control_rate_hz": 1.0 / period if period else None,
             "versions": {"gymnasium": gymnasium.__version__, "mujoco": version("mujoco")},
             **(_imperfections(settings) if settings else {}),
         },
@@ -76,6 +75,12 @@ def describe(env, settings):
         },
         **({"history": past} if past else {}),
     }
+
+
+def control_period(env):
+    """Seconds of one step of the bare environment, as its attribute `dt` says; None where that is no such number."""
+    dt = getattr(env.unwrapped, "dt", None)
+    return float(dt) if isinstance(dt, Real) and math.isfinite(dt) and dt > 0 else None
 
 
 def environment(facts, source):

@@ -101,7 +101,8 @@ def _markdown(result, formats):
         if entry.get("return"):
             extreme = entry["extreme_error"]
             place = ", ".join(extreme["worst"])
-            notes.append(f"extreme observations: error up to {extreme['max']:.2g} % of the span, at ({place})")
+            far = "not finite" if extreme["max"] is None else f"error up to {extreme['max']:.2g} % of the span"
+            notes.append(f"extreme observations: {far}, at ({place})")
             notes.append(f"largest error from replay at ({', '.join(entry['error']['worst'])})")
         notes += [f"{'passed' if passed else '**FAILED**'}: {check}" for check, passed in entry["checks"].items()]
         lines += ["", f"### {form.file}", "", *(f"- {note}" for note in notes)]

@@ -12,6 +12,7 @@ import gymnasium
 from tfsac.data.envs import time_limit
 from tfsac.deploy import artefact
 from tfsac.deploy.demo import mujoco_task, mujoco_wasm, pendulum_task
+from tfsac.deploy.facts import control_period
 from tfsac.errors import require
 
 WEB = Path(__file__).parent / "web"
@@ -42,7 +43,7 @@ def describe(file, env):
     act, facts = artefact.load(file)
     kind = facts.get("kind", "float32")
     require(kind == "float32", f"the page reads float32 files, received {file} of kind {kind}: take policy.tflite")
-    bare = env.unwrapped
+    bare, period = env.unwrapped, control_period(env)
     if type(bare).__module__ == "gymnasium.envs.classic_control.pendulum":
         task = pendulum_task.describe(act, env)
         versions = {"Gymnasium": gymnasium.__version__}
@@ -50,10 +51,11 @@ def describe(file, env):
         mujoco_wasm.read()  # without it there is no page, and the search is for nothing
         task = mujoco_task.describe(act, env, facts["observation"]["names"])
         versions = {"Gymnasium": gymnasium.__version__, "MuJoCo": version("mujoco")}
+    require(period, f"{type(bare).__name__} does not say the seconds of a step: expected a number as its attribute dt")
     return {
         **task,
         "environment": facts["environment"]["id"] or type(bare).__name__,
-        "control_period": float(bare.dt),
+        "control_period": period,
         "time_limit": time_limit(env),
         "versions": versions,
         "sha256": hashlib.sha256(Path(file).read_bytes()).hexdigest(),

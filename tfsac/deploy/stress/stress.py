@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfsac.data.envs import require_bounds, require_time_limit
+from tfsac.deploy.facts import control_period
 from tfsac.deploy.stress import policies
 from tfsac.deploy.stress.measure import action_metrics, difference, moved, worst
 from tfsac.deploy.stress.track import Job, Track
@@ -141,17 +142,13 @@ def look(env, plain, kept, aimless):
     seen = kept.observations[:, :, :size].reshape(-1, size)  # the present one comes first
     seen = seen[np.isfinite(seen[:, 0])]
     half_range = 0.5 * (seen.max(axis=0) - seen.min(axis=0))
-    world = World(env, plain, seen.std(axis=0), half_range, _rate(plain))
+    period = control_period(plain)
+    world = World(env, plain, seen.std(axis=0), half_range, 1 / period if period else None)
     return world, Baseline(kept._replace(observations=None), float(np.mean(aimless.returns)))
 
 
 def _has_reference(disturbance, env):
     return disturbance.name == "action_delay" and env.action_delay == 0
-
-
-def _rate(env):
-    dt = getattr(env.unwrapped, "dt", None)
-    return 1 / float(dt) if isinstance(dt, int | float) and 0 < dt < np.inf else None
 
 
 def in_numbers(episodes, baseline):
