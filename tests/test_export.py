@@ -227,10 +227,13 @@ def test_a_format_is_one_object(policy, states, env, tmp_path, monkeypatch):
             return ["a note of its own"]
 
     monkeypatch.setattr(pipeline, "FORMATS", (Numbers(),))
-    result = export(policy, states, env, tmp_path / "out")
+    settings = EnvSettings("Pendulum-v1", wrappers=(("MaxAndSkipObservation", {"skip": 4}),))
+    result = export(policy, states, env, tmp_path / "out", settings, stress=False)
     assert result["passed"] and result["artefacts"]["policy.npz"]["verdict"] == "passed"
     text = (tmp_path / "out" / "report.md").read_text()
     assert "| `policy.npz` | a toy | numpy |" in text and "- a note of its own" in text
+    rate = "Control rate in training: unknown, since MaxAndSkipObservation may take several steps for one action."
+    assert rate in text
 
 
 def test_a_header_that_no_compiler_checked_has_not_passed(policy, states, env, tmp_path, monkeypatch):

@@ -63,6 +63,23 @@ def test_the_control_rate_is_a_number_or_unknown(dt, rate):
 
 
 @pytest.mark.parametrize(
+    "wrapper, rate",
+    [
+        ("RescaleObservation", 20),
+        ("gymnasium.wrappers:TimeAwareObservation", 20),
+        (("MaxAndSkipObservation", {"skip": 4}), None),  # in truth 5
+        ("envs_for_tests:Odd", None),  # a stranger's: nobody knows
+    ],
+)
+def test_the_control_rate_behind_a_wrapper_that_may_skip_steps_is_unknown(wrapper, rate):
+    env = EnvSettings("Pendulum-v1").make(unit_actions=False)
+    said = facts.describe(env, EnvSettings("Pendulum-v1", wrappers=("ClipReward", wrapper)))["environment"]
+    assert said["control_rate_hz"] == rate
+    name = wrapper if isinstance(wrapper, str) else wrapper[0]
+    assert said.get("control_rate_unknown") == (None if rate else f"{name} may take several steps for one action")
+
+
+@pytest.mark.parametrize(
     "said",
     [
         None, [], {}, {"environment": None}, {"environment": "Pendulum-v1"}, {"environment": {}},

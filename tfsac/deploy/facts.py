@@ -33,6 +33,12 @@ _ACTIONS = {
     "Reacher-v5": [("joint0_torque", "N m"), ("joint1_torque", "N m")],
     "tfsac.data.furuta:Furuta-v0": [("motor", "V")],
 }
+# Of gymnasium.wrappers those that step what they wrap once for each action; others may skip, as MaxAndSkipObservation.
+_KEEP_TIME = (
+    "ClipAction", "ClipReward", "DelayObservation", "DtypeObservation", "FilterObservation", "FlattenObservation",
+    "FrameStackObservation", "NormalizeReward", "RecordEpisodeStatistics", "RescaleAction", "RescaleObservation",
+    "StickyAction", "TimeAwareObservation", "TimeLimit", "TransformAction", "TransformObservation", "TransformReward",
+)  # fmt: skip
 
 
 def describe(env, settings):
@@ -45,10 +51,11 @@ def describe(env, settings):
     Returns:
         Dict: environment (id with its module or None, kwargs, wrappers, max_episode_steps, time_limit and
         control_rate_hz or None, versions, and its imperfections), observation (names, units), action (names, units,
-        low, high). If the policy remembers, also history: how many observations (the present one included) and actions,
-        newest first, and the actions' values after a reset. Unknown names are numbered, unknown units empty.
+        low, high). A rate that is unknown for a wrapper has control_rate_unknown, which says why. If the policy
+        remembers, also history: how many observations (the present one included) and actions, newest first, and the
+        actions' values after a reset. Unknown names are numbered, unknown units empty.
     """
-    period = control_period(env)
+    rate, unknown = control_rate(env, settings)
     plain = settings is not None and not settings.wrappers  # a wrapper may give other observations and actions
     documented_id = settings.id if plain else None
     size, low, high = env.observation_space.shape[0], env.action_space.low, env.action_space.high
@@ -63,7 +70,8 @@ def describe(env, settings):
             "wrappers": list(settings.wrappers) if settings else [],
             "max_episode_steps": settings.max_episode_steps if settings else None,
             "time_limit": time_limit(env),
-            "control_rate_hz": 1.0 / period if period else None,
+            "control_rate_hz": rate,
+            **({"control_rate_unknown": unknown} if unknown else {}),
             "versions": {"gymnasium": gymnasium.__version__, "mujoco": version("mujoco")},
             **(_imperfections(settings) if settings else {}),
         },
@@ -81,6 +89,16 @@ def control_period(env):
     """Seconds of one step of the bare environment, as its attribute `dt` says; None where that is no such number."""
     dt = getattr(env.unwrapped, "dt", None)
     return float(dt) if isinstance(dt, Real) and math.isfinite(dt) and dt > 0 else None
+
+
+def control_rate(env, settings):
+    """Actions in a second, None if unknown; and why, if a wrapper is the reason, else None. Arguments as `describe`."""
+    wrappers = settings.modules()[1:] if settings else []
+    own = [name for name in wrappers if name not in {f"gymnasium.wrappers:{known}" for known in _KEEP_TIME}]
+    period = control_period(env)
+    if period and own:
+        return None, f"{own[0].removeprefix('gymnasium.wrappers:')} may take several steps for one action"
+    return (1.0 / period if period else None), None
 
 
 def environment(facts, source):

@@ -53,7 +53,8 @@ def _verdict(entry):
 def _markdown(result, formats):
     facts = result["facts"]
     environment = facts["environment"]
-    rate = environment["control_rate_hz"]
+    rate, why = environment["control_rate_hz"], environment.get("control_rate_unknown")
+    rate = f"{rate:g} Hz" if rate else f"unknown, since {why}" if why else "unknown"
     unequal = (
         "**This environment ignores its seed**: equal seeds gave unequal starts, so the returns below are of different "
         "episodes, and their differences vary as much as the returns do. "
@@ -69,7 +70,7 @@ def _markdown(result, formats):
         *(f"| `{form.file}` | {form.purpose} | {form.oldest_runtime} |" for form in formats),
         "",
         f"Run it: `python run_policy.py policy.tflite`; check it on the device: `python run_policy.py policy.tflite "
-        f"--selftest`. Control rate in training: {f'{rate:g} Hz' if rate else 'unknown'}.",
+        f"--selftest`. Control rate in training: {rate}.",
         "",
         f"## What was measured: {VERDICTS[result['passed']]}",
         "",

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfsac.data.envs import require_bounds, require_time_limit
-from tfsac.deploy.facts import control_period
+from tfsac.deploy.facts import control_rate
 from tfsac.deploy.stress import policies
 from tfsac.deploy.stress.measure import action_metrics, difference, moved, worst
 from tfsac.deploy.stress.track import Job, Track
@@ -142,8 +142,7 @@ def look(env, plain, kept, aimless):
     seen = kept.observations[:, :, :size].reshape(-1, size)  # the present one comes first
     seen = seen[np.isfinite(seen[:, 0])]
     half_range = 0.5 * (seen.max(axis=0) - seen.min(axis=0))
-    period = control_period(plain)
-    world = World(env, plain, seen.std(axis=0), half_range, 1 / period if period else None)
+    world = World(env, plain, seen.std(axis=0), half_range, control_rate(plain, env)[0])
     return world, Baseline(kept._replace(observations=None), float(np.mean(aimless.returns)))
 
 
