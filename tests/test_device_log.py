@@ -86,6 +86,19 @@ def test_after_failed_sensors_and_late_steps_the_commands_are_the_files_again(fi
     assert device_log.examine(tmp_path / "log.csv", file)["disagreed"] == len(failed) + 1  # the safe actions
 
 
+def test_a_log_of_the_last_rows_is_judged_where_the_past_is_known(file, tmp_path):
+    names, *rows = drive(file, 0, failed={101: "nan 0 0"}).splitlines()
+    (tmp_path / "log.csv").write_text("\n".join([names, *rows[-50:]]))
+    found = device_log.examine(tmp_path / "log.csv", file)
+    # Two observations before the present one, and two commands; the second reading has failed.
+    assert (found["steps"], found["not_judged"], found["disagreed"]) == (50, 3, 0)
+    said = list(device_log.lines(found))
+    assert said[0].startswith("47 of 47 commands are the file's")
+    assert said[1] == "not judged: the first 3 commands, which rest on readings from before the log"
+    (tmp_path / "log.csv").write_text("\n".join([names, *rows]))
+    assert device_log.examine(tmp_path / "log.csv", file)["not_judged"] == 0
+
+
 def test_slow_periods_and_ranges_are_told(file, tmp_path):
     rows = drive(file, 0, steps=40, period=0.1).splitlines()
     cells = rows[7].split(",")

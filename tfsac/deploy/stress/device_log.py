@@ -54,11 +54,13 @@ def examine(path, policy_path):
     """Replays a log through the file, which remembers the commands of the log.
 
     Returns:
-        Dict: steps; disagreed (steps whose command differs from the file's by more than its tolerance, failed sensors
-        included); largest_error and tolerance in parts of the span; rate_hz and trained_rate_hz; odd_periods, the share
-        outside 0.8 to 1.2 of the control period; delay_steps, None if no delay explains the log clearly better than
-        every other; unexplained, by delay, the share of the motion that it does not explain; outside, by name of an
-        observation, the share of steps outside the range of training, if there are any.
+        Dict: steps; not_judged, how many of the first ones rest on readings from before the log, where it does not
+        begin with the policy's start; disagreed (of the others those whose command differs from the file's by more than
+        its tolerance, failed sensors included); largest_error and tolerance in parts of the span; rate_hz and
+        trained_rate_hz; odd_periods, the share outside 0.8 to 1.2 of the control period; delay_steps, None if no delay
+        explains the log clearly better than every other; unexplained, by delay, the share of the motion that it does
+        not explain; outside, by name of an observation, the share of steps outside the range of training, if there are
+        any.
 
     Raises:
         UserError: no such log or policy.
@@ -72,18 +74,23 @@ def examine(path, policy_path):
     span = np.subtract(facts["action"]["high"], facts["action"]["low"])
     span = np.where(span > 0, span, 1)
     tolerance = float((facts.get("golden") or {}).get("tolerance", 1e-5))
-    errors = []
+    periods = np.diff(log.seconds)
+    trained = facts.get("environment", {}).get("control_rate_hz")
+    expected = 1 / trained if trained else float(np.median(periods))
+    errors, judged, unknown = [], [], 0
+    if log.seconds[0] > run_policy.SLOWEST * expected:  # a ring's last rows: what was remembered before is not in it
+        past = facts.get("history", {"observations": 1, "actions": 0})
+        unknown = max(past["observations"] - 1, past["actions"])
     policy.reset()
-    elapsed = [None, *np.diff(log.seconds)]
+    elapsed = [None, *periods]
     for observation, seconds, command in zip(log.observations, elapsed, log.actions, strict=True):
         row, _ = policy.remember(observation, seconds)
         errors.append(np.inf if row is None else float(np.max(np.abs(policy.run(row) - command) / span)))
         policy.commanded(command)
-    errors = np.array(errors)
+        judged.append(unknown == 0)
+        unknown -= unknown > 0 and row is not None
+    errors = np.array(errors)[judged]
     finite = errors[np.isfinite(errors)]
-    periods = np.diff(log.seconds)
-    trained = facts.get("environment", {}).get("control_rate_hz")
-    expected = 1 / trained if trained else float(np.median(periods))
     odd = (periods < run_policy.FASTEST * expected) | (periods > run_policy.SLOWEST * expected)
     unexplained = _unexplained(log)
     best = min(unexplained, key=unexplained.get) if unexplained else None
@@ -95,6 +102,7 @@ def examine(path, policy_path):
     names = facts["observation"]["names"]
     return {
         "steps": len(log.seconds),
+        "not_judged": len(log.seconds) - len(errors),
         "disagreed": int(np.sum(~(errors <= tolerance))),
         "largest_error": float(finite.max()) if len(finite) else None,
         "tolerance": tolerance,
@@ -109,10 +117,12 @@ def examine(path, policy_path):
 
 def lines(examined):
     """The same for people."""
-    steps = examined["steps"]
+    steps = examined["steps"] - examined["not_judged"]
     agreed = steps - examined["disagreed"]
     said = "" if examined["largest_error"] is None else f"; largest error {examined['largest_error']:.2e} of the span"
     yield f"{agreed} of {steps} commands are the file's, to {examined['tolerance']:.0e} of the span{said}"
+    if examined["not_judged"]:
+        yield f"not judged: the first {examined['not_judged']} commands, which rest on readings from before the log"
     if examined["rate_hz"]:
         trained = f", trained for {examined['trained_rate_hz']:.4g} Hz" if examined["trained_rate_hz"] else ""
         yield (
