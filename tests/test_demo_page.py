@@ -416,6 +416,19 @@ def test_an_episode_goes_on_while_a_hand_holds(opened):
     assert browser.js("[demo.run.steps, document.body.dataset.state]") == [1, "ready"]
 
 
+def test_a_key_that_restarts_lets_go_of_what_is_dragged(opened):
+    browser = opened("reacher")
+    x, y = on_screen(browser, TARGET)
+    browser.mouse("Pressed", x, y)
+    browser.mouse("Moved", x + 5, y)
+    assert browser.js("demo.view.holding")
+    browser.key("r")
+    browser.mouse("Moved", x + 10, y)
+    assert browser.js("[demo.view.holding, document.body.dataset.state]") == [False, "ready"]
+    assert not browser.js("document.querySelector('canvas').classList.contains('holding')")
+    browser.mouse("Released", x + 10, y)
+
+
 def test_a_target_outside_the_training_range_is_warned_of(opened):
     browser = opened("reacher")
     browser.js(

@@ -425,7 +425,6 @@ class Page {
       const box = canvas.getBoundingClientRect();
       return [(event.clientX - box.left) * devicePixelRatio, (event.clientY - box.top) * devicePixelRatio];
     };
-    let holding = false;
     const guarded = (act) => (event) => {
       this.changed = true;
       try {
@@ -437,9 +436,9 @@ class Page {
     canvas.addEventListener("pointerdown", guarded((event) => {
       canvas.setPointerCapture(event.pointerId);
       at.set(event.pointerId, place(event));
-      if (at.size === 1) holding = view.grab(...place(event));
-      else if (holding) holding = void view.release();
-      canvas.classList.toggle("holding", holding);
+      if (at.size === 1) view.grab(...place(event));
+      else if (view.holding) view.release();
+      canvas.classList.toggle("holding", view.holding);
     }));
     canvas.addEventListener("pointermove", guarded((event) => {
       const before = at.get(event.pointerId);
@@ -447,14 +446,14 @@ class Page {
       const now = place(event);
       const other = [...at].find(([id]) => id !== event.pointerId)?.[1];
       if (other) view.zoom?.(Math.hypot(before[0] - other[0], before[1] - other[1]) / Math.hypot(now[0] - other[0], now[1] - other[1]));
-      else if (holding) view.moveTo(...now);
+      else if (view.holding) view.moveTo(...now); // a key may have restarted the episode, which lets go
       else view.orbit?.(now[0] - before[0], now[1] - before[1]);
       at.set(event.pointerId, now);
+      canvas.classList.toggle("holding", view.holding);
     }));
     const up = guarded((event) => {
       if (!at.delete(event.pointerId)) return;
-      if (holding) view.release();
-      holding = false;
+      if (view.holding) view.release();
       canvas.classList.remove("holding");
     });
     canvas.addEventListener("pointerup", up);
