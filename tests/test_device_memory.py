@@ -13,7 +13,7 @@ import pytest
 from random_policy import deployable, random_policy
 
 from tfsac.data.envs import EnvSettings, to_bounds
-from tfsac.deploy.device_kit import run_policy
+from tfsac.deploy.device_kit import copy_to, run_policy
 from tfsac.deploy.facts import describe, environment
 from tfsac.deploy.formats.c_header import CHeader
 from tfsac.deploy.formats.tflite import TFLite
@@ -283,15 +283,39 @@ def test_the_header_without_a_memory_has_none(tmp_path):
     assert "state" not in text and "sequence" not in text and "_step" not in text
 
 
+TWO = """
+#define ONE_GOLDEN
+#define TWO_GOLDEN
+#define TWO_LOG_STEPS 1
+#include "one/policy.h"
+#include "two/policy.h"
+#include "one/c/log.h"
+#include "two/c/log.h"
+int main(void)
+{
+    static one_log first;
+    static two_log second;
+    for (int n = 0; n < 2; n++) {
+        const float sensors[ONE_SENSOR_DIM] = {0.0f};
+        const float action[ONE_ACTION_DIM] = {0.0f};
+        one_log_add(&first, (float)n, sensors, action);
+        two_log_add(&second, (float)n, sensors, action);
+    }
+    if (one_log_size(&first) != 2 || two_log_size(&second) != 1) return 1;
+    if (one_log_get(&first, 0)->seconds > 0.0f || two_log_get(&second, 0)->seconds < 1.0f) return 1;
+    return one_selftest() + two_selftest();
+}
+"""
+
+
 def test_two_headers_with_memories_of_their_own_in_one_program(made, tmp_path):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         CHeader().write(tmp_path / name / "policy.h", made._replace(name=name))
-    source = '#define ONE_GOLDEN\n#define TWO_GOLDEN\n#include "one/policy.h"\n#include "two/policy.h"\n'
-    source += "int main(void) { return one_selftest() + two_selftest(); }\n"
+        copy_to(tmp_path / name, name)
     for compiler, suffix, standard in (("cc", "c", "c99"), ("c++", "cc", "c++11")):
-        (tmp_path / f"main.{suffix}").write_text(source)
-        command = [compiler, f"-std={standard}", *WARNINGS, f"main.{suffix}", "-o", "main", "-lm"]
+        (tmp_path / f"main.{suffix}").write_text(TWO)
+        command = [compiler, f"-std={standard}", *WARNINGS, "-Ione", f"main.{suffix}", "-o", "main", "-lm"]
         subprocess.run(command, cwd=tmp_path, check=True)
         assert subprocess.run([tmp_path / "main"]).returncode == 0
 
@@ -432,15 +456,15 @@ RING = """
 #include "log.h"
 int main(void)
 {
-    static tfsac_log log;
+    static tfsac_policy_log log;
     for (int n = 0; n < 5; n++) {
         const float sensors[TFSAC_SENSOR_DIM] = {(float)n};
         const float action[TFSAC_ACTION_DIM] = {(float)(10 * n)};
-        tfsac_log_add(&log, 0.5f * (float)n, sensors, action);
-        if (n == 1) printf("%lu ", tfsac_log_size(&log));
+        tfsac_policy_log_add(&log, 0.5f * (float)n, sensors, action);
+        if (n == 1) printf("%lu ", tfsac_policy_log_size(&log));
     }
-    for (unsigned long i = 0; i < tfsac_log_size(&log); i++) {
-        const tfsac_log_row *row = tfsac_log_get(&log, i);
+    for (unsigned long i = 0; i < tfsac_policy_log_size(&log); i++) {
+        const tfsac_policy_log_row *row = tfsac_policy_log_get(&log, i);
         printf("%g:%g:%g ", (double)row->seconds, (double)row->sensors[0], (double)row->action[0]);
     }
     printf("unsafe %d\\n", tfsac_policy_unsafe_faults());

@@ -14,7 +14,7 @@
 #define SYSTICK ((volatile uint32_t *)0xe000e010)
 
 static tfsac_policy_state state;
-static tfsac_log history;
+static tfsac_policy_log history;
 
 static uint8_t receive(void)
 {
@@ -77,13 +77,15 @@ static __attribute__((noinline)) int run(void)
             told[1] += (before - SYSTICK[2]) & 0xffffff; /* it counts down */
             told[0]++;
             now += seconds;
-            tfsac_log_add(&history, now, sensors, action);
+            tfsac_policy_log_add(&history, now, sensors, action);
             send(&status, 1);
             send(action, sizeof action);
         } else if (order == 'l') {
-            const uint16_t rows = (uint16_t)tfsac_log_size(&history);
+            const uint16_t rows = (uint16_t)tfsac_policy_log_size(&history);
             send(&rows, 2);
-            for (unsigned long i = 0; i < rows; i++) send(tfsac_log_get(&history, i), sizeof(tfsac_log_row));
+            for (unsigned long i = 0; i < rows; i++) {
+                send(tfsac_policy_log_get(&history, i), sizeof(tfsac_policy_log_row));
+            }
         } else if (order == 'i') {
             send(told, sizeof told);
         } else if (order == 'q') {
