@@ -120,5 +120,9 @@ def test_a_log_that_was_broken_off_is_read_and_another_files_is_refused(file, tm
         path.write_text(text)
         with pytest.raises(UserError, match=words):
             device_log.examine(path, file)
+    sampling = tmp_path / "policy_sample.tflite"
+    TFLite("sample").write(sampling, deployable(random_policy((3, 4, 1), 0), [-2.0], [2.0], np.zeros([4, 3])))
+    with pytest.raises(UserError, match="policy_sample.tflite draws noise, which no log holds"):
+        device_log.examine(path, sampling)
     with pytest.raises(UserError, match="no .*missing.csv"):
         device_log.examine(tmp_path / "missing.csv", file)

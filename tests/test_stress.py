@@ -1,6 +1,8 @@
 """The stress test: what it measures by hand, what it calls tolerated, and every file measured by its own answers."""
 
+import hashlib
 import json
+import shutil
 
 import gymnasium as gym
 import numpy as np
@@ -282,7 +284,10 @@ def files(tmp_path_factory):
     for form in (TFLite("float32"), SavedModel(), CHeader()):
         form.write(folder / form.file, made)
         paths.append(folder / form.file)
-    (folder / "report.json").write_text(json.dumps({"facts": made.facts}))
+    digest = hashlib.sha256(paths[-1].read_bytes()).hexdigest()
+    (folder / "report.json").write_text(
+        json.dumps({"facts": made.facts, "artefacts": {"policy.h": {"sha256": digest}}})
+    )
     # A file of tfsac.export holds golden vectors, too; this one is taken as it was first written.
     return paths, observations, expected_actions(policy, observations, [-1.0], [3.0])
 
@@ -300,6 +305,32 @@ def test_a_header_alone_is_refused_with_what_is_missing(files, tmp_path):
     (tmp_path / "policy.h").write_text(files[0][2].read_text())
     with pytest.raises(UserError, match="no .*report.json: policy.h does not say enough"):
         policies.load(tmp_path / "policy.h")
+
+
+def test_a_header_that_another_report_is_about_is_refused(files, tmp_path):
+    for path in (files[0][2], files[0][2].with_name("report.json")):
+        shutil.copy(path, tmp_path)
+    with open(tmp_path / "policy.h", "a") as file:
+        file.write("\n")
+    with pytest.raises(UserError, match="policy.h is not the one that .*report.json is about"):
+        policies.load(tmp_path / "policy.h")
+
+
+def test_a_header_of_someone_elses_is_refused(tmp_path):
+    (tmp_path / "policy.h").write_bytes(b"\xff int x;\n")
+    digest = hashlib.sha256(b"\xff int x;\n").hexdigest()
+    (tmp_path / "report.json").write_text(json.dumps({"facts": FACTS, "artefacts": {"policy.h": {"sha256": digest}}}))
+    with pytest.raises(UserError, match="is no policy.h of tfsac"):
+        policies.load(tmp_path / "policy.h")
+
+
+def test_policies_that_see_something_else_are_not_compared(monkeypatch):
+    envs = {"one": EnvSettings("Pays-v0"), "two": EnvSettings("Pays-v0", history=1)}
+    monkeypatch.setattr(
+        policies, "load", lambda path: policies.Subject(path, lambda rows: np.full([len(rows), 1], 1.0), envs[path])
+    )
+    with pytest.raises(UserError, match=r"two takes observations of shape \(3,\), one of shape \(2,\)"):
+        stress.stress("one", "two", episodes=2)
 
 
 def test_a_run_is_measured_too_and_in_the_same_way_by_two_processes(tmp_path):

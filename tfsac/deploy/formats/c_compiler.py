@@ -4,7 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tfsac.errors import RunError
+from tfsac.errors import RunError, require
 
 
 def act_source(directory):
@@ -17,9 +17,12 @@ void act(const float *observation, float *action) {{ {symbol_prefix(directory)}_
 
 
 def symbol_prefix(directory):
-    """The prefix of the symbols of the policy.h in a directory."""
-    text = Path(directory, "policy.h").read_text(encoding="utf-8")
-    return re.search(r"^static inline void (\w+)_act\(", text, re.MULTILINE)[1]
+    """The prefix of the symbols of the policy.h in a directory; UserError if tfsac did not write it."""
+    path = Path(directory, "policy.h")
+    text = path.read_text(encoding="utf-8", errors="replace")
+    match = re.search(r"^static inline void (\w+)_act\(", text, re.MULTILINE)
+    require(match, f"{path} is no policy.h of tfsac: expected a function named *_act, as tfsac.export writes it")
+    return match[1]
 
 
 def run(*command):

@@ -69,6 +69,7 @@ def examine(path, policy_path):
         policy = run_policy.Policy(policy_path)
     except ValueError as error:
         raise UserError(f"{error}; a log is replayed through a .tflite file") from error
+    require(not policy.samples, f"{policy_path} draws noise, which no log holds: take the file that ran, policy.tflite")
     log = read(path, policy)
     facts = policy.facts
     span = np.subtract(facts["action"]["high"], facts["action"]["low"])

@@ -1,5 +1,6 @@
 """The policy under stress, from a file or a run: actions for a batch of observations."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,9 +94,14 @@ def _header(path):
     require(report.is_file(), f"no {report}: {path.name} does not say enough of its environment without it")
     require(path.name == "policy.h", f"{path}: expected the name policy.h, as tfsac.export writes it")
     try:
-        said = json.loads(report.read_text(encoding="utf-8"))["facts"]
+        written = json.loads(report.read_text(encoding="utf-8"))
+        said, expected = written["facts"], written["artefacts"][path.name]["sha256"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{report} is not what tfsac.export wrote: {error}") from error
+    require(
+        hashlib.sha256(path.read_bytes()).hexdigest() == expected,
+        f"{path} is not the one that {report} is about (its SHA-256 is another): take both from the same export",
+    )
     try:
         act = CHeader().load(path)
     except NotChecked as reason:

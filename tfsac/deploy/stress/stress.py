@@ -10,6 +10,7 @@ from tfsac.deploy.stress import policies
 from tfsac.deploy.stress.measure import action_metrics, difference, moved, worst
 from tfsac.deploy.stress.track import Job, Track
 from tfsac.deploy.stress.worlds import World, menu
+from tfsac.errors import require
 from tfsac.run.checkpoint import reading
 
 TOLERATED = 0.9  # the least retention of a level that counts as tolerated
@@ -50,13 +51,22 @@ def stress(path, other=None, episodes=100, seed=0, workers=1, progress=None, is_
         until then, and "interrupted" is true.
 
     Raises:
-        UserError: no such policy; the environment cannot be made, has other bounds of actions or no time limit.
+        UserError: no such policy; the environment cannot be made, has other bounds of actions or no time limit; the
+            other policy takes observations of another shape.
     """
     subject = policies.load(path)
     env = subject.env.make(unit_actions=False)
     require_time_limit(env, subject.env.id)
     with reading("what is kept of the policy"):
         require_bounds(subject.bounds, env.action_space.low, env.action_space.high)
+    if other:
+        beside = policies.load(other).env.make(unit_actions=False)
+        beside.close()
+        require(
+            beside.observation_space.shape == env.observation_space.shape,
+            f"{other} takes observations of shape {beside.observation_space.shape}, {path} of shape "
+            f"{env.observation_space.shape}: only policies that see the same can be compared in the same worlds",
+        )
     env.close()
     result = {
         "file": str(path),
