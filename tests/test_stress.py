@@ -111,6 +111,10 @@ def test_action_metrics_by_hand():
     assert metrics(1, -1, 1, -1) == {"total_variation": 2, "high_frequency": 1, "saturation": 1}
     slow = metrics(*np.sin(2 * np.pi * np.arange(40) / 20))  # a twentieth of the control rate
     assert slow["high_frequency"] < 1e-6 and slow["saturation"] == 0.1  # two of 20 at each end
+    # A sine and an alternation of equal energy: half is high.
+    steps = np.arange(40)
+    both = metrics(*np.sqrt(2) * np.sin(2 * np.pi * steps / 20) + (-1.0) ** steps)
+    assert both["high_frequency"] == pytest.approx(0.5, rel=1e-6)
     assert metrics(0.5, 0.5, 0.5)["total_variation"] == 0 == metrics(0.5, 0.5, 0.5)["high_frequency"]
     # An episode that ended early counts until then, and as much as another.
     two = np.float32([[[1.0], [0.0]], [[-1.0], [0.5]], [[np.nan], [1.0]]])

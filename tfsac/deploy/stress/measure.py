@@ -142,8 +142,9 @@ def action_metrics(actions):
         if len(episode) < 2:
             continue
         variation.append(np.mean(np.abs(np.diff(episode, axis=0))))
-        energy = np.abs(np.fft.rfft(episode - episode.mean(axis=0), axis=0)) ** 2
-        frequencies = np.fft.rfftfreq(len(episode))  # in control rates
+        # Both sides: a one-sided spectrum has half of every frequency but the highest.
+        energy = np.abs(np.fft.fft(episode - episode.mean(axis=0), axis=0)) ** 2
+        frequencies = np.abs(np.fft.fftfreq(len(episode)))  # in control rates
         total = np.sum(energy)
         high.append(np.sum(energy[frequencies > 0.25]) / total if total > 1e-12 else 0.0)
     return {
