@@ -449,6 +449,31 @@ def test_episodes_run_in_the_plain_environment_with_the_memory(policy, device):
 
 
 KIT = Path(__file__).parents[1] / "export" / "c"
+
+
+def test_run_header_steps_as_the_runner_does(policy, files, device, capsys, tmp_path):
+    sensors, _ = in_its_environment(policy, 3, 4)
+    good = lines(sensors)
+    # Failed sensors, garbled and short lines, an outage as long as the memory, and one that is shorter.
+    given = [*good, "nan 1 0\n", good[0], "0 1 100\n", "0 x\n", "0 1\n", *good, "\n", *good]
+    program = tmp_path / "run_header"
+    command = ["cc", "-std=c99", *WARNINGS, "-I", files[0], KIT / "run_header.c", "-o", program, "-lm"]
+    subprocess.run([*map(str, command)], check=True)
+    done = subprocess.run([program], input="".join(given), capture_output=True, text=True)
+    clock = Clock([])  # stands still: no line is late
+    assert run_policy.run_lines(device, given, clock=clock, sleep=clock.sleep) == 5
+    answers = [float(line) for line in capsys.readouterr().out.splitlines()]
+    np.testing.assert_allclose([float(line) for line in done.stdout.splitlines()], answers, atol=1e-4)
+    assert done.returncode == 1 and len(answers) == len(given)
+    assert done.stderr.splitlines() == [
+        "line 5: number 1 is none, or not finite: the safe action is commanded",
+        "line 7: the sensors failed, status 2: the safe action is commanded",
+        "line 8: number 2 is none, or not finite: the safe action is commanded",
+        "line 9: expected 3 numbers, received 2: the safe action is commanded",
+        "line 14: expected 3 numbers, received 0: the safe action is commanded",
+    ]
+
+
 RING = """
 #include <stdio.h>
 #define TFSAC_LOG_STEPS 3

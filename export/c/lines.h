@@ -3,12 +3,13 @@
 #define TFSAC_LINES_H
 
 #include <ctype.h>
+#include <math.h> /* NAN */
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Returns 0 if action holds the answer. */
+/* Returns 0 if action holds the answer. In steps, anything else says that action holds the safe one. */
 typedef int (*act_function)(void *policy, const float *observation, float *action);
 
 /* A word as a finite float, or 0 for one that is none. */
@@ -20,13 +21,16 @@ static int read_number(const char *word, float *number)
     return end != word && *end == '\0' && *number - *number <= 0.0f;
 }
 
-/* Answers standard input to its end. A line that cannot be answered leaves one on standard error and nothing else.
+/* Answers standard input to its end. A line that cannot be answered leaves one on standard error and nothing else; in
+ * steps it counts as failed sensors, NaN, and is answered with the safe action, too.
  *
  * observation, action: room for observation_dim and action_dim numbers.
- * Returns the exit status: 1 if some line could not be answered. */
+ * in_steps: whether the policy remembers and each line is a step of the machine.
+ * Returns the exit status: 1 if some line could not be answered, or had the safe action. */
 static int act_on_lines(size_t observation_dim, size_t action_dim, float *observation, float *action, act_function act,
-                        void *policy)
+                        void *policy, int in_steps)
 {
+    const char *const cure = in_steps ? ": the safe action is commanded" : "";
     char word[64]; /* longer than any float that someone means */
     size_t length = 0;
     size_t count = 0;
@@ -56,17 +60,22 @@ static int act_on_lines(size_t observation_dim, size_t action_dim, float *observ
         }
         if (c != EOF && c != '\n') continue;
 
+        int garbled = 1;
         if (bad != 0) {
-            fprintf(stderr, "line %lu: number %lu is none, or not finite\n", line, (unsigned long)bad);
-            status = 1;
+            fprintf(stderr, "line %lu: number %lu is none, or not finite%s\n", line, (unsigned long)bad, cure);
         } else if (count != observation_dim) {
-            fprintf(stderr, "line %lu: expected %lu numbers, received %lu\n", line, (unsigned long)observation_dim,
-                    (unsigned long)count);
-            status = 1;
-        } else if (act(policy, observation, action) != 0) {
-            fprintf(stderr, "line %lu: the policy failed\n", line);
-            status = 1;
+            fprintf(stderr, "line %lu: expected %lu numbers, received %lu%s\n", line, (unsigned long)observation_dim,
+                    (unsigned long)count, cure);
         } else {
+            garbled = 0;
+        }
+        for (size_t i = 0; garbled && i < observation_dim; i++) observation[i] = NAN;
+        const int fault = garbled && !in_steps ? 1 : act(policy, observation, action);
+        if (fault != 0) status = 1;
+        if (fault != 0 && !garbled) {
+            fprintf(stderr, "line %lu: the %s failed, status %d%s\n", line, in_steps ? "sensors" : "policy", fault, cure);
+        }
+        if (fault == 0 || in_steps) {
             for (size_t j = 0; j < action_dim; j++) printf(j ? " %.9g" : "%.9g", (double)action[j]);
             putchar('\n');
             fflush(stdout); /* whoever waits at the other end of a pipe acts on it now */

@@ -180,7 +180,7 @@ int main(int argc, char **argv)
         numbers = malloc((policy.observation_dim + policy.action_dim) * sizeof *numbers);
         if (numbers) {
             status = act_on_lines(policy.observation_dim, policy.action_dim, numbers, numbers + policy.observation_dim,
-                                  act, &policy);
+                                  act, &policy, 0);
             free(numbers);
         }
     }
