@@ -597,6 +597,18 @@ def test_a_limb_is_pulled_and_let_go(opened):
     assert browser.js("demo.world.data.xfrc_applied.every((x) => x === 0)")
 
 
+def test_a_constant_action_has_a_span_of_one(opened):
+    """Its answers and the memory of it are compared as Python does; before, all was divided by 0."""
+    found = opened("disturbed").js("""(() => {
+        const { action } = demo.policy.facts, { high } = action;
+        action.high = action.low;
+        const found = [demo.policy.selfTest(), compareEpisodes(demo.world, demo.policy, demo.task).observation];
+        action.high = high;
+        return found.map(Number.isFinite);
+    })()""")
+    assert found == [True, True]
+
+
 # Each of these opens a page of its own, so they come last.
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import io
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -167,6 +168,25 @@ def test_golden_sequences_pass_and_notice_a_wrong_order(files, device, compiled)
     (files[0] / "wrong").mkdir(exist_ok=True)
     (files[0] / "wrong" / "policy.h").write_text(swapped)
     assert Compiled(files[0] / "wrong").library.selftest() > 0
+
+
+@pytest.mark.parametrize("off, passes", [(5, True), (20, False)])
+def test_a_golden_sequence_is_held_to_ten_tolerances_in_both(files, device, off, passes):
+    """Each command builds on the last, and so does its rounding; the span is 4."""
+    golden = device.facts["golden"]
+    right = golden["sequence"]["action"][3][0]
+    golden["sequence"]["action"][3][0] += 4 * off * golden["tolerance"]
+    error, tolerance = run_policy.selftest(device)
+    assert (error <= tolerance) == passes
+    text = (files[0] / "policy.h").read_text()
+    table = text[text.index("tfsac_policy_golden_commands") :]
+    literal = re.findall(r"\{([^{}]+)\}", table)[3]
+    assert float(literal.rstrip("f")) == pytest.approx(right, abs=1e-6)
+    moved = table.replace(literal, f"{right + 4 * off * golden['tolerance']:.9g}f", 1)
+    folder = files[0] / f"off{off}"
+    folder.mkdir(exist_ok=True)
+    (folder / "policy.h").write_text(text.replace(table, moved))
+    assert (Compiled(folder).library.selftest() == 0) == passes
 
 
 GOOD = [0.5, 0.5, 1.0]

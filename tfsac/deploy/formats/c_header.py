@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tfsac.data.envs import to_bounds
+from tfsac.deploy.device_kit import run_policy
 from tfsac.deploy.formats.c_compiler import act_source, run, symbol_prefix
 from tfsac.deploy.formats.cortex_m4 import footprint
 from tfsac.deploy.formats.format import Format, NotChecked, sequence
@@ -175,7 +176,7 @@ _SEQUENCE = """
             for (int j = 0; j < {DIM}_ACTION_DIM; j++) {{
                 const float half_span = 0.5f * {prefix}_action_high[j] - 0.5f * {prefix}_action_low[j];
                 const float half_error = 0.5f * action[j] - 0.5f * {prefix}_golden_commands[n][j];
-                const float allowed = 10.0f * {MACRO}_GOLDEN_TOLERANCE * half_span; /* each builds on the last */
+                const float allowed = {builds_up} * {MACRO}_GOLDEN_TOLERANCE * half_span; /* each builds on the last */
                 if (!(half_error <= allowed && half_error >= -allowed)) wrong = 1;
             }}
             failures += wrong;
@@ -308,7 +309,9 @@ def _memory(deployable, parts, golden):
 
     steps = sequence(deployable, act)
     golden |= {"golden_sensors": np.float32(steps["observation"]), "golden_commands": np.float32(steps["action"])}
-    parts["sequence"] = _SEQUENCE.format(**parts, sequence_count=len(steps["action"]))
+    parts["sequence"] = _SEQUENCE.format(
+        **parts, sequence_count=len(steps["action"]), builds_up=_number(run_policy.BUILDS_UP)
+    )
     environment = deployable.facts["environment"]
     rate = environment.get("control_rate_hz")
     limits = {"sensor_low": low - wide, "sensor_high": high + wide}

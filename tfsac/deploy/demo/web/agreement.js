@@ -42,7 +42,7 @@ function compareEpisodes(world, policy, task) {
   let drawn = 0;
   const channel = new Channel(task, policy);
   const { low, high } = policy.facts.action;
-  const spans = Array(channel.actions).fill(Array.from(high, (x, i) => x - low[i])).flat();
+  const spans = Array(channel.actions).fill(Array.from(high, (x, i) => x - low[i] || 1)).flat();
   // Commands that are remembered differ as actions do: they count in parts of the action's span.
   const scaled = (shown) => Array.from(shown, (x, i) => x / (spans[i - (shown.length - spans.length)] ?? 1));
   const worst = { observation: 0, action: 0, reward: 0, total: 0 };

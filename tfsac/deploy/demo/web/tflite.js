@@ -174,7 +174,7 @@ class Policy {
     let worst = 0;
     golden.observation.forEach((observation, row) => {
       this.run(observation).forEach((value, i) => {
-        const span = action.high[i] - action.low[i];
+        const span = action.high[i] - action.low[i] || 1; // a constant action has none
         worst = Math.max(worst, Math.abs(value - golden.action[row][i]) / span);
       });
     });
