@@ -105,35 +105,38 @@ def _measure(result, track, env, compared, progress):
     if compared:
         result["baseline"]["other"] = _other_row(others[0], baseline.episodes, baseline)
 
-    jobs = []
-    for disturbance in disturbances:
-        for level in disturbance.levels:
-            jobs.append(Job(0, level.env, level.wrappers))
-            if compared:
-                jobs.append(Job(1, level.env, level.wrappers))
-            if _has_reference(disturbance, env):
-                jobs.append(Job(0, env, idle=level.value))
-    done, total = 0, sum(len(x.levels) for x in disturbances)
-    measured = track.run(jobs)
-    for disturbance in disturbances:
+    plan = [[_jobs(disturbance, level, env, compared) for level in disturbance.levels] for disturbance in disturbances]
+    done, total = 0, sum(map(len, plan))
+    measured = track.run([job for levels in plan for jobs in levels for job in jobs.values()])
+    for disturbance, levels in zip(disturbances, plan, strict=True):
         outcome = {"name": disturbance.name, "title": disturbance.title, "neutral": disturbance.neutral, "levels": []}
         outcome |= {"no_effect": False, "tolerated": None}
         result["disturbances"].append(outcome)
         changes = []
-        for level in disturbance.levels:
+        for level, jobs in zip(disturbance.levels, levels, strict=True):
             progress(done, total, f"{disturbance.title}, {level.label}")
-            episodes = next(measured)
-            row = {"level": level.value, "label": level.label, **in_numbers(episodes, baseline)}
-            if compared:
-                row["other"] = _other_row(next(measured), episodes, baseline)
-            if _has_reference(disturbance, env):
-                row["reference"] = float(np.mean(next(measured).returns))
+            found = dict(zip(jobs, measured, strict=False))  # as many results as jobs; the others are of later levels
+            row = {"level": level.value, "label": level.label, **in_numbers(found["policy"], baseline)}
+            if "other" in found:
+                row["other"] = _other_row(found["other"], found["policy"], baseline)
+            if "reference" in found:
+                row["reference"] = float(np.mean(found["reference"].returns))
             outcome["levels"].append(row)
-            changes.append(moved(episodes.actions, baseline.episodes.actions))
+            changes.append(moved(found["policy"].actions, baseline.episodes.actions))
             done += 1
         outcome["no_effect"] = disturbance.of_machine and _no_effect(outcome["levels"], changes, baseline)
         outcome["tolerated"] = None if outcome["no_effect"] else tolerated(disturbance, outcome["levels"])
     progress(done, total, "done")
+
+
+def _jobs(disturbance, level, env, compared):
+    """What is run for one level, by what it is for."""
+    jobs = {"policy": Job(0, level.env, level.wrappers)}
+    if compared:
+        jobs["other"] = Job(1, level.env, level.wrappers)
+    if disturbance.name == "action_delay" and env.action_delay == 0:
+        jobs["reference"] = Job(0, env, idle=level.value)
+    return jobs
 
 
 def look(env, plain, kept, aimless):
@@ -154,10 +157,6 @@ def look(env, plain, kept, aimless):
     half_range = 0.5 * (seen.max(axis=0) - seen.min(axis=0))
     world = World(env, plain, seen.std(axis=0), half_range, control_rate(plain, env)[0])
     return world, Baseline(kept._replace(observations=None), float(np.mean(aimless.returns)))
-
-
-def _has_reference(disturbance, env):
-    return disturbance.name == "action_delay" and env.action_delay == 0
 
 
 def in_numbers(episodes, baseline):
