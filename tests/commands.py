@@ -20,7 +20,8 @@ from runs import flags
 TESTS = str(Path(__file__).parent)
 
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload(["tfsac.train", "tfsac.evaluate"])
+# tfsac's commands leave TensorFlow until they need it; the base class of the last module is Keras'.
+_server.set_forkserver_preload(["tfsac.train", "tfsac.evaluate", "tfsac.algorithms.normalised_q"])
 
 
 class Done(NamedTuple):
@@ -125,6 +126,7 @@ def stopped(folder, logdir, params, number, at, where="training"):
 
 
 def _become(module, arguments, cwd, files, environment):
+    assert "tensorflow" in sys.modules  # the server keeps silent about an import that failed
     multiprocessing.current_process()._config["daemon"] = False  # a command may have processes of its own
     os.chdir(cwd)
     os.environ.update(environment)
