@@ -20,8 +20,9 @@ from runs import flags
 TESTS = str(Path(__file__).parent)
 
 _server = multiprocessing.get_context("forkserver")
-# tfsac's commands leave TensorFlow until they need it; the base class of the last module is Keras'.
-_server.set_forkserver_preload(["tfsac.train", "tfsac.evaluate", "tfsac.algorithms.normalised_q"])
+# tfsac's commands leave TensorFlow until they need it; the base class of normalised_q is Keras', and so imports both.
+_IMPORTED = ["tfsac.train", "tfsac.evaluate", "tfsac.algorithms.normalised_q", "tensorflow_probability"]
+_server.set_forkserver_preload(_IMPORTED)
 
 
 class Done(NamedTuple):
@@ -126,7 +127,7 @@ def stopped(folder, logdir, params, number, at, where="training"):
 
 
 def _become(module, arguments, cwd, files, environment):
-    assert "tensorflow" in sys.modules  # the server keeps silent about an import that failed
+    assert sys.modules.keys() >= set(_IMPORTED)  # the server keeps silent about an import that failed
     multiprocessing.current_process()._config["daemon"] = False  # a command may have processes of its own
     os.chdir(cwd)
     os.environ.update(environment)
