@@ -111,6 +111,6 @@ if __name__ == "__main__":
     flags.DEFINE_integer("seed", 0, "Seed of the start states: equal seeds, equal starts.")
     flags.DEFINE_bool("json", False, "Print one JSON object and nothing else.")
     flags.DEFINE_string("video", None, "Clip to write: a .webp, .gif or, where ffmpeg is installed, .mp4 file.")
-    flags.DEFINE_string("env_id", None, "Needed if the environment comes from a module of your own.")
+    flags.DEFINE_string("env_id", None, "The environment, module:EnvId; trusts its module as --trust does.")
     flags.DEFINE_multi_string("trust", [], "A module of yours that the run or the policy names; repeatable.")
     run_command(main)

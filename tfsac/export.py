@@ -68,7 +68,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("logdir", None, "Run directory.")
     flags.DEFINE_string("out", None, "Directory to write; an earlier export there is replaced, anything else refused.")
     flags.DEFINE_integer("episodes", 100, "Episodes that returns are measured with.")
-    flags.DEFINE_string("env_id", None, "Needed if the run's environment comes from a module of your own.")
+    flags.DEFINE_string("env_id", None, "The run's environment, module:EnvId; trusts its module as --trust does.")
     flags.DEFINE_multi_string("trust", [], "A module of yours that the run names; repeatable.")
     flags.DEFINE_string(
         "name", None, "Prefix of the names in policy.h: reacher gives reacher_act; default tfsac_policy."

@@ -22,7 +22,7 @@ class TrainSettings(NamedTuple):
 
     Attributes:
         algorithm: a name of `algorithms.registry`, or `module:Class`, an `Agent` of the user's own. If not given: the
-            algorithm whose settings are given, or else crossq, which learns soonest.
+            algorithm whose settings are given, or else crossq.
         seed: of weights, noise, replay, exploration and episodes.
         total_steps: of the whole run.
         start_steps: number of first actions that are uniform in [-1, 1]^A; learning begins after them.

@@ -27,12 +27,12 @@ class SavedModel(Format):
         observation_dim, *_, action_dim = deployable.policy.sizes
         observation = tf.TensorSpec([None, observation_dim], name="observation")
         noise = tf.TensorSpec([None, action_dim], name="noise")
-        deterministic = tf.function(graph.deterministic).get_concrete_function(observation)
+        deterministic = tf.function(graph.deterministic, autograph=False).get_concrete_function(observation)
         signatures = {
             "serving_default": deterministic,
             "deterministic": deterministic,
-            "sample": tf.function(graph.sample).get_concrete_function(observation, noise),
-            "distribution": tf.function(graph.distribution).get_concrete_function(observation),
+            "sample": tf.function(graph.sample, autograph=False).get_concrete_function(observation, noise),
+            "distribution": tf.function(graph.distribution, autograph=False).get_concrete_function(observation),
         }
         Path(path).mkdir()
         with path_for_tensorflow(path) as name:
@@ -64,7 +64,7 @@ class SavedModel(Format):
 
         graph = PolicyGraph(deployable.policy, deployable.low, deployable.high, deployable.limit)
         states = tf.constant(deployable.states)
-        before = tf.function(graph.deterministic)(states)["action"]
+        before = tf.function(graph.deterministic, autograph=False)(states)["action"]
         with path_for_tensorflow(path) as name:
             after = tf.saved_model.load(name).signatures["deterministic"](observation=states)["action"]
         return {"reloads bit for bit": bool(np.array_equal(before, after))}, {}

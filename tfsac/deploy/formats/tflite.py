@@ -1,5 +1,7 @@
 """The trained policy as .tflite files: one signature each, builtin operators only, a static batch of one."""
 
+import contextlib
+import gc
 import json
 import tempfile
 from pathlib import Path
@@ -194,7 +196,7 @@ def _convert(graph, function, inputs, kind="float32", calibration=None):
     from tfsac.quiet_tensorflow import silenced, tf
 
     specs = [tf.TensorSpec([1, size], name=name) for name, size in inputs.items()]
-    concrete = tf.function(lambda *x: {"action": function(*x)}).get_concrete_function(*specs)
+    concrete = tf.function(lambda *x: {"action": function(*x)}, autograph=False).get_concrete_function(*specs)
     with tempfile.TemporaryDirectory() as folder:
         tf.saved_model.save(graph, folder, {"deterministic": concrete})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=["deterministic"])
@@ -207,8 +209,18 @@ def _convert(graph, function, inputs, kind="float32", calibration=None):
         if kind == "int8":
             converter.representative_dataset = lambda: ({"observation": row[None]} for row in calibration)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        with silenced():
+        with silenced(), _little_garbage():
             return converter.convert()
+
+
+@contextlib.contextmanager
+def _little_garbage():
+    """The converter collects garbage each time; all that is imported and made need not be looked through for that."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _by_columns(graph, layers):
