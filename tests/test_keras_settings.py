@@ -11,6 +11,7 @@ import numpy as np
 import oracle
 import pytest
 from agents import as_rows, update
+from commands import run
 from own_algorithm import Toy
 from runs import assert_same_state, bindings, flags
 
@@ -64,19 +65,6 @@ def test_what_is_learned_does_not_depend_on_them(restored, algorithm, change):
         assert received[name].dtype == x.dtype and np.array_equal(received[name], x), name
 
 
-def train(folder, **environment):
-    """The command in a process of its own, which has imported nothing yet."""
-    command = [
-        sys.executable,
-        "-m",
-        "tfsac.train",
-        "--logdir=run",
-        *flags(bindings(total_steps=24, env_id="Pendulum-v1")),
-    ]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-
-
 def test_another_projects_keras_json_and_backend_change_nothing(tmp_path):
     """Neither the file nor the variable, as frameworks that are not even installed here leave them."""
     home, plain, other = (tmp_path / name for name in ("home", "plain", "other"))
@@ -84,9 +72,13 @@ def test_another_projects_keras_json_and_backend_change_nothing(tmp_path):
         folder.mkdir()
     text = {"floatx": "float16", "epsilon": 0.1, "backend": "jax", "image_data_format": "channels_first"}
     (home / "keras.json").write_text(json.dumps(text))
-    done = train(plain, KERAS_HOME=str(tmp_path / "none"))
-    assert (done.returncode, done.stderr) == (0, "")
-    done = train(other, KERAS_HOME=str(home), KERAS_BACKEND="torch")
+    arguments = ["--no-video", "--logdir=run", *flags(bindings(total_steps=24))]
+    done = run("tfsac.train", *arguments, cwd=plain)
+    assert (done.status, done.err) == (0, "")
+    # A process of its own, which has imported nothing yet.
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "KERAS_HOME": str(home), "KERAS_BACKEND": "torch"}
+    command = [sys.executable, "-m", "tfsac.train", *arguments]
+    done = subprocess.run(command, cwd=other, env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert_same_state(plain / "run", other / "run")
     assert json.loads((home / "keras.json").read_text()) == text
