@@ -195,6 +195,25 @@ def test_an_agent_of_an_object_is_loaded_with_one(tmp_path):
     assert again.step == 40
 
 
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """A run directory that names a wrapper of a module, which has not been imported since."""
+    (tmp_path / "strange_module.py").write_text("import gymnasium\n\n\nclass Same(gymnasium.Wrapper):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    tfsac.SAC("Pendulum-v1", wrappers=("strange_module:Same",), **SMALL).save(tmp_path / "agent")
+    del sys.modules["strange_module"]
+    return tmp_path / "agent"
+
+
+@pytest.mark.parametrize("env", [None, "Pendulum-v1"])
+def test_what_a_run_names_is_imported_only_when_it_is_trusted(stranger, env):
+    with pytest.raises(UserError, match="would import the module 'strange_module': .* add --trust=strange_module"):
+        tfsac.load(stranger, env=env)
+    assert "strange_module" not in sys.modules
+    tfsac.load(stranger, env=env, trust=["strange_module"])
+    assert "strange_module" in sys.modules
+
+
 def test_save_can_be_called_again_after_a_full_disk(tmp_path, monkeypatch):
     agent = tfsac.SAC("Pendulum-v1", **SMALL)
     with monkeypatch.context() as full, pytest.raises(RunError, match="No space left on device"):

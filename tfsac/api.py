@@ -277,6 +277,8 @@ def load(path: str | os.PathLike[str], env: Env | None = None, trust: Sequence[s
         check_trusted([settings["train"]["algorithm"]], trust, path)
         if env is None:
             check_trusted(restored.env.modules(), trust, path)
+        elif isinstance(env, str):  # the wrappers are still those that the run names
+            check_trusted(restored.env._replace(id=env).modules(), [*trust, env], path)
         learner = Learner.__new__(Learner)
         env = restored.env.id if env is None else env
         settings = run_settings.complete(settings, settings["train"]["algorithm"])
