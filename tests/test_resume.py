@@ -244,3 +244,20 @@ def test_a_run_survives_kills_at_twenty_random_moments(tmp_path, whole):
         at, seconds = (None, rng.uniform(0, 3)) if trial < 4 else (rng.randrange(8, 280), rng.uniform(0.001, 0.1))
         went_on_from.append(survives_a_kill(tmp_path / str(trial), whole, at, seconds))
     assert len(set(went_on_from)) > 4
+
+
+def test_a_run_that_python_trained_on_keeps_its_tables(tmp_path):
+    """Also the rows that were written after the last checkpoint, which only finished.json knows of."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    run_here(run, bindings(total_steps=40, eval_every=16, start_steps=1000))
+    before, events = tables(run), set((run / "tensorboard").iterdir())
+    assert [row["step"] for row in before["evaluations"]] == ["16", "32", "40"]
+    agent = tfsac.load(run)
+    agent.fit(8, progress=False)
+    agent.save(run)
+    agent.save(other)  # where there are no tables
+    for logdir, earlier in ((run, ["16", "32", "40"]), (other, [])):
+        assert run_here(logdir, ["train.total_steps = 56"], resume=True) == 56
+        assert [row["step"] for row in tables(logdir)["evaluations"]] == [*earlier, "48", "56"]
+    assert events < set((run / "tensorboard").iterdir())
+    assert checkpoint.restore(other / "checkpoints").facts["log"]["bytes"].keys() >= {"evaluations.csv"}

@@ -27,6 +27,7 @@ from tfsac.policy import Policy
 from tfsac.run import checkpoint, config, directory
 from tfsac.run import settings as run_settings
 from tfsac.run.interrupts import Interrupts
+from tfsac.run.log import LogState
 from tfsac.run.loop import METRICS_EVERY, TrainSettings, make_loop
 from tfsac.setting_types import Count, checked, parameters
 from tfsac.trust import check_trusted
@@ -94,7 +95,7 @@ class Learner:
         envs = [self._make() for _ in range(options.num_envs)]
         self._evaluation_env = envs[0] if self._is_object else None
         self._loop = make_loop(settings, envs)
-        self.history = History([], [], [])
+        self.history, self._log = History([], [], []), LogState(0.0, {}, 0)
 
     @property
     def _is_object(self):
@@ -214,11 +215,13 @@ class Learner:
         directory.check_free(path, overwrite=Path(path).absolute() == self._directory)
         with directory.take(path, overwrite=False):
             directory.write_whole(Path(path) / "config.gin", config.write(self._settings))
+            if Path(path).absolute() != self._directory:
+                self._log = self._log._replace(bytes={})  # the tables stay where they are
             facts, arrays = self._loop.get_state()
             facts |= {
                 "tfsac": tfsac.__version__,
                 "settings": self._settings,
-                "log": {"seconds": 0.0, "bytes": {}},
+                "log": self._log._asdict(),
                 "history": self.history._asdict(),
             }
             self._directory = Path(path).absolute()  # should the disk be full, `save` can be called again
@@ -294,6 +297,7 @@ def load(path: str | os.PathLike[str], env: Env | None = None, trust: Sequence[s
         segments = checkpoint.replay_segments(restored)
         learner._loop.set_state(restored.step, restored.facts, restored.arrays, segments)
         learner.history = History(**restored.facts.get("history", learner.history._asdict()))
+    learner._log = LogState.of_run(restored, path)
     learner._directory = Path(path).absolute()
     return learner
 

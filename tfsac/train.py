@@ -137,14 +137,7 @@ def _restore(loop, restored, logdir):
         segments = checkpoint.replay_segments(restored)
         for i in loop.set_state(restored.step, restored.facts, restored.arrays, segments):
             print(f"environment {i} is not deterministic: its episode could not be continued; a new one begins")
-        log = restored.facts["log"]
-    finished = Path(logdir) / "finished.json"
-    if finished.exists():
-        with checkpoint.reading(finished):
-            state = json.loads(finished.read_text())
-            log = state["log"] if state["step"] == restored.step else log
-    with checkpoint.reading(f"what {logdir} says of its tables"):
-        return LogState.read(log, restored.step)
+    return LogState.of_run(restored, logdir)
 
 
 def _described(logdir, env, loop):

@@ -1,6 +1,7 @@
 """What a run writes down and shows while it runs: CSV tables, TensorBoard, the progress bar."""
 
 import csv
+import json
 import math
 import os
 import sys
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from tfsac.errors import require
 from tfsac.quiet_tensorflow import tf
+from tfsac.run import checkpoint
 from tfsac.run.loop import METRICS_EVERY
 
 TABLES = ("metrics", "episodes", "evaluations")
@@ -39,6 +41,27 @@ class LogState(NamedTuple):
         seconds, evaluated = float(state["seconds"]), index(state.get("evaluated", step))  # 0.1 saved after evaluations
         require(0 <= seconds < math.inf and min(sizes.values(), default=0) >= 0, "expected numbers from 0 on")
         return cls(seconds, sizes, evaluated)
+
+    @classmethod
+    def of_run(cls, restored, logdir):
+        """The state at the last checkpoint of a run, or at its end if that came after it.
+
+        Args:
+            restored: the Checkpoint.
+            logdir: its run directory, whose finished.json counts, too.
+
+        Raises:
+            UserError: one of them holds no such state.
+        """
+        with checkpoint.reading(f"the checkpoint of step {restored.step}"):
+            log = restored.facts["log"]
+        finished = Path(logdir) / "finished.json"
+        if finished.exists():
+            with checkpoint.reading(finished):
+                state = json.loads(finished.read_text())
+                log = state["log"] if state["step"] == restored.step else log
+        with checkpoint.reading(f"what {logdir} says of its tables"):
+            return cls.read(log, restored.step)
 
 
 class RunLog:
