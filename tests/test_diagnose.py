@@ -189,6 +189,13 @@ def test_what_stable_baselines3_leaves_out_follows_from_what_it_logs(tmp_path):
     )
 
 
+def test_a_setback_of_stable_baselines3_needs_no_standard_error(tmp_path):
+    rows = "".join(f"{step},{reward}\n" for step, reward in [(1000, -100), (2000, -20), (3000, -60)])
+    (tmp_path / "progress.csv").write_text("time/total_timesteps,eval/mean_reward\n" + rows)
+    # It has lost 40 of its rise of 80.
+    assert measured(read_table(tmp_path / "progress.csv"), "setback") == pytest.approx(0.5)
+
+
 def test_what_was_computed_from_a_loss_is_not_held_against_it():
     (record,) = (run.record for run in labelled.sb3_runs() if run.name == "sb3-reward-1-seed0")
     assert measured(record, "loss_sign") is None and measured(record, "alpha_sign") is None

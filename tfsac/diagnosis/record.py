@@ -54,7 +54,7 @@ class Record(NamedTuple):
     Attributes:
         metrics: columns by name, float64 [rows] each, `step` among them; NaN where a row lacks a value.
         training: `step`, `return`, `length` of training episodes in order; empty arrays if unknown.
-        evaluations: the same of evaluations, each the mean of its episodes.
+        evaluations: the same of evaluations, each the mean of its episodes, and its standard `error`, NaN if unknown.
         facts: values by name of FACTS; unknown ones are missing.
         assumed: names of facts that are DEFAULTS.
         transitions: the newest of the replay at the last checkpoint, in order, a `Transition`; or None.
@@ -247,7 +247,8 @@ def _rolling(table, value, length):
     if value not in table:
         return {}
     kept = np.isfinite(table[value])
-    columns = {"step": table["step"], "return": table[value]}
+    # A mean of unknown episodes has no standard error.
+    columns = {"step": table["step"], "return": table[value], "error": np.full(len(kept), np.nan)}
     if length in table:
         columns["length"] = table[length]
     return {name: values[kept] for name, values in columns.items()}
