@@ -83,6 +83,30 @@ def test_an_object_is_one_environment():
     tfsac.SAC(pendulum, num_envs=2, **SMALL).fit(24, progress=False)
 
 
+def endless():
+    return gym.make("Endless-v0")
+
+
+@pytest.mark.parametrize("env", [endless, endless()], ids=["a function", "an object"])
+def test_wrappers_and_a_time_limit_are_put_around_what_python_gives(env, tmp_path):
+    none = ("envs_for_tests:TimesReward", {"factor": 0.0})
+    agent = tfsac.SAC(env, max_episode_steps=5, wrappers=(none,), **SMALL)
+    agent.fit(12, progress=False)
+    assert agent.history.episodes == [{"step": step, "return": 0.0, "length": 5} for step in (5, 10)]
+    assert agent.evaluate(2) == [0.0, 0.0]  # an endless environment without it
+    agent.save(tmp_path)
+    again = tfsac.load(tmp_path, env=env, trust=["envs_for_tests"])
+    again.fit(12, progress=False)
+    assert [row["length"] for row in again.history.episodes] == [5, 5, 5, 5]
+
+
+def test_what_cannot_reach_an_environment_that_python_made_is_refused():
+    with pytest.raises(UserError, match="kwargs = {'g': 1.0}: expected the id of an environment .*where it is made"):
+        tfsac.SAC(pendulum, kwargs={"g": 1.0})
+    with pytest.raises(UserError, match="max_episode_steps = 300: .* ends its episodes after 200 steps already"):
+        tfsac.SAC(pendulum(), max_episode_steps=300)
+
+
 @pytest.mark.parametrize("env, kind", [(42, "int"), (lambda: gym.make_vec("Pendulum-v1", num_envs=2), "SyncVectorEnv")])
 def test_what_is_no_environment_is_refused(env, kind):
     with pytest.raises(UserError, match=f"expected a gymnasium.Env, .*received {kind}"):
@@ -205,7 +229,7 @@ def stranger(tmp_path, monkeypatch):
     return tmp_path / "agent"
 
 
-@pytest.mark.parametrize("env", [None, "Pendulum-v1"])
+@pytest.mark.parametrize("env", [None, "Pendulum-v1", pendulum])
 def test_what_a_run_names_is_imported_only_when_it_is_trusted(stranger, env):
     with pytest.raises(UserError, match="would import the module 'strange_module': .* add --trust=strange_module"):
         tfsac.load(stranger, env=env)

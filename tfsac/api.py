@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 import tfsac
 from tfsac.algorithms import registry
-from tfsac.data.envs import EnvSettings, require_time_limit, to_bounds
+from tfsac.data.envs import EnvSettings, require_time_limit, time_limit, to_bounds
 from tfsac.data.rollout import rollout
 from tfsac.errors import require
 from tfsac.policy import Policy
@@ -57,7 +57,8 @@ class Learner:
 
     Args:
         env: a gymnasium.Env, the id of one, or a function that makes one. An object also serves for evaluations,
-            between training episodes; for them an id or a function makes a second environment.
+            between training episodes; for them an id or a function makes a second environment. max_episode_steps and
+            wrappers of `settings` are put around each.
         seed: of weights, noise, replay, exploration and episodes.
         algorithm: a name, as `train.algorithm` in gin files.
         settings: of the algorithm, of `train` and of `env`, by keyword, as in gin files: discount=0.98,
@@ -80,7 +81,13 @@ class Learner:
             shared = {"train": TrainSettings, "env": EnvSettings}.items()
             place = next((name for name, kind in shared if parameter in parameters(kind)), scope)
             bindings[f"{place}.{parameter}"] = value
-        self._begin(env, config.resolve(bindings, run_settings.scopes(registry.find(name))))
+        resolved = config.resolve(bindings, run_settings.scopes(registry.find(name)))
+        require(
+            isinstance(env, str) or not resolved["env"]["kwargs"],
+            f"kwargs = {resolved['env']['kwargs']!r}: expected the id of an environment beside them, received an "
+            "object or a function: give them where it is made",
+        )
+        self._begin(env, resolved)
         self._loop.begin_from_other_run()
 
     def _begin(self, env, settings):
@@ -110,7 +117,16 @@ class Learner:
             f"env: expected a gymnasium.Env, the id of one or a function that makes one, received "
             f"{type(env).__name__}; of several at once num_envs=8 makes eight",
         )
-        return EnvSettings(**self._settings["env"]).with_imperfections(env, unit_actions)
+        settings = EnvSettings(**self._settings["env"])
+        if settings.max_episode_steps:
+            has, limit = time_limit(env), settings.max_episode_steps
+            require(
+                has is None or limit <= has,
+                f"max_episode_steps = {limit}: the environment ends its episodes after {has} steps already: make it "
+                "with that limit",
+            )
+            env = gym.wrappers.TimeLimit(env, limit)
+        return settings.with_imperfections(settings.wrapped(env), unit_actions)
 
     @property
     def step(self) -> int:
@@ -266,7 +282,8 @@ def load(path: str | os.PathLike[str], env: Env | None = None, trust: Sequence[s
 
     Args:
         path: the directory.
-        env: as for `Learner`; None makes the one that the run names.
+        env: as for `Learner`, without the run's wrappers and time limit, which are put around it; None makes the one
+            that the run names.
         trust: modules of yours that the run names and that may be imported.
 
     Raises:
@@ -278,10 +295,9 @@ def load(path: str | os.PathLike[str], env: Env | None = None, trust: Sequence[s
         require(known, f"{path} names no environment, it was given as an object: load(path, env=...) needs one again")
         settings = restored.settings
         check_trusted([settings["train"]["algorithm"]], trust, path)
-        if env is None:
-            check_trusted(restored.env.modules(), trust, path)
-        elif isinstance(env, str):  # the wrappers are still those that the run names
-            check_trusted(restored.env._replace(id=env).modules(), [*trust, env], path)
+        given = env if isinstance(env, str) else None
+        named = restored.env if env is None else restored.env._replace(id=given)
+        check_trusted(named.modules(), [*trust, given], path)  # whatever env is, the run names the wrappers
         learner = Learner.__new__(Learner)
         env = restored.env.id if env is None else env
         settings = run_settings.complete(settings, settings["train"]["algorithm"])
