@@ -261,6 +261,7 @@ def test_keyword_arguments_of_gymnasiums_own():
         ({"wrappers": (TIMES,)}, "missing 1 required positional argument: 'factor'"),
         ({"wrappers": ("envs_for_tests:WALKS",)}, "'dict' object is not callable"),
         ({"wrappers": ("NormalizeObservation",)}, "NormalizeObservation keeps statistics that"),
+        ({"wrappers": ("NormalizeReward",)}, "that stays, with TransformReward or SACv1.reward_scale"),
         ({"wrappers": (("FrameStackObservation", {"stack_size": 2}),)}, "expected a flat Box observation"),
     ],
     ids=repr,

@@ -222,13 +222,18 @@ def wrap(env, unit_actions=True, name=None):
         RunError for one of another type or shape, and for any exception of the environment itself.
 
     Raises:
-        UserError: the action is no Box, the observation no flat Box, or a wrapper cannot be exported.
+        UserError: the action is no Box, the observation no flat Box, or a wrapper keeps statistics.
     """
     name = name or (env.spec.id if env.spec else type(env.unwrapped).__name__)
     require(
         not _has_wrapper(env, gym.wrappers.NormalizeObservation),
         f"{name}: NormalizeObservation keeps statistics that an exported policy would lack: take the agent's "
         "observation_scale instead",
+    )
+    require(
+        not _has_wrapper(env, gym.wrappers.NormalizeReward),
+        f"{name}: NormalizeReward keeps statistics that no checkpoint has, and another environment would have others: "
+        "take a factor that stays, with TransformReward or SACv1.reward_scale, instead",
     )
     if isinstance(env.observation_space, Dict) and all(
         isinstance(space, Box) and len(space.shape) <= 1 for space in env.observation_space.values()
