@@ -18,7 +18,7 @@ import tfsac.train
 from tfsac.algorithms import registry
 from tfsac.algorithms.sac import SAC
 from tfsac.data.envs import EnvSettings
-from tfsac.errors import RunError, UserError
+from tfsac.errors import NonFiniteError, RunError, UserError
 from tfsac.run import checkpoint, directory
 from tfsac.run import settings as run_settings
 from tfsac.run.directory import check_free
@@ -599,16 +599,13 @@ def test_a_setting_that_an_older_run_did_not_know_stays_at_its_default():
 
 
 @pytest.mark.parametrize("kind", [RunError, OSError])
-def test_a_full_disk_hides_neither_the_reason_nor_the_last_checkpoint(tmp_path, monkeypatch, kind):
+def test_a_full_disk_hides_neither_the_reason_nor_the_last_checkpoint(tmp_path, kind):
     (tmp_path / "checkpoints" / "step-000000008").mkdir(parents=True)
     (tmp_path / ".traceback.txt").symlink_to("/dev/full")  # a write to it fails as on a full disk
 
-    def train(*_):
-        raise kind("cannot write the checkpoint of step 16: No space left on device")
-
-    monkeypatch.setattr("tfsac.train.train", train)
-    with pytest.raises(kind, match="step 16: No space left on device; last checkpoint: step 8"):
-        tfsac.train.run(tmp_path, {})
+    reason = "cannot write the checkpoint of step 16: No space left on device"
+    with pytest.raises(kind, match=f"^{reason}; last checkpoint: step 8"), tfsac.train._explained(tmp_path):
+        raise kind(reason)
 
 
 def test_refused_for_a_directory_that_is_a_file(tmp_path):
@@ -625,6 +622,23 @@ def test_overwriting_removes_what_a_run_left_and_nothing_else(quick):
     assert (logdir / "notes.txt").read_text() == "mine" and (logdir / "notes.csv").read_text() == "mine, too"
     assert not (logdir / "non_finite.npz").exists()
     assert checkpoint.steps(logdir / "checkpoints") == [0, 16] and steps_of(logdir) == [16]
+
+
+def test_what_stopped_a_run_is_forgotten_when_it_goes_on(quick):
+    logdir, _, _ = quick(total_steps=16)
+    for name in ("non_finite.npz", "traceback.txt"):
+        (logdir / name).write_text("of a run that could not go on")
+    assert run_here(logdir, ["train.total_steps = 24"], resume=True) == 24
+    assert not {"non_finite.npz", "traceback.txt"} & {path.name for path in logdir.iterdir()}
+
+
+def test_an_environment_that_fails_before_the_old_run_is_replaced_leaves_no_trace_in_it(quick):
+    logdir, _, _ = quick(total_steps=16)
+    before = snapshot(logdir)
+    settings = run_settings.read([], bindings(env_id="NanStart-v0", total_steps=100))
+    with pytest.raises(NonFiniteError, match="^the environment's observation is not finite$"):
+        tfsac.train.run(logdir, settings, overwrite=True)
+    assert snapshot(logdir) == before
 
 
 class Killed(BaseException):

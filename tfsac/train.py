@@ -78,17 +78,29 @@ def train(logdir, settings, restored=None, overwrite=False, ray_address=None):
         require_time_limit(evaluation_env, env.id)
     log_state = _restore(loop, restored, logdir) if restored else loop.begin_from_other_run()
 
-    lock = directory.take(logdir, overwrite)  # nothing is written before this line
-    if restored:
-        last = checkpoint.steps(Path(logdir) / "checkpoints")[-1:]
-        gone_on = f"{logdir} has gone on from step {restored.step} to {last} since it was read: give the command again"
-        require(last == [restored.step], gone_on)
-    directory.write_whole(Path(logdir) / "config.gin", config.write(settings))
-    print(_described(logdir, env, loop), flush=True)
-    if restored:
-        print(f"resumed at step {loop.step}, begun with tfsac {restored.facts.get('tfsac')}", flush=True)
-    interrupts = Interrupts(second=signal.SIG_DFL)
-    log = RunLog(logdir, options.total_steps, loop.step, log_state, loop.agent.shown)
+    with directory.take(logdir, overwrite), _explained(logdir):  # nothing is written before this line
+        if restored:
+            last = checkpoint.steps(Path(logdir) / "checkpoints")[-1:]
+            gone_on = f"{logdir} has gone on from step {restored.step} to {last} since it was read"
+            require(last == [restored.step], f"{gone_on}: give the command again")
+            for name in ("non_finite.npz", "traceback.txt"):  # what stopped the run then need not stop it again
+                (Path(logdir) / name).unlink(missing_ok=True)
+        directory.write_whole(Path(logdir) / "config.gin", config.write(settings))
+        print(_described(logdir, env, loop), flush=True)
+        if restored:
+            print(f"resumed at step {loop.step}, begun with tfsac {restored.facts.get('tfsac')}", flush=True)
+        interrupts = Interrupts(second=signal.SIG_DFL)
+        log = RunLog(logdir, options.total_steps, loop.step, log_state, loop.agent.shown)
+        with interrupts, contextlib.closing(log), contextlib.closing(loop.collector):
+            warned = _train(logdir, settings, loop, evaluation_env, log, interrupts)
+    if not interrupts and not warned:
+        _say(one_line(logdir, loop.agent.action_dim))
+    return Outcome(loop.step, interrupts.received, loop.policy)
+
+
+def _train(logdir, settings, loop, evaluation_env, log, interrupts):
+    """The loop with its checkpoints and evaluations, to its end or an interrupt; -> a warning that was printed."""
+    options, warned = loop.options, None
 
     def save():
         facts, arrays = loop.get_state()
@@ -100,29 +112,45 @@ def train(logdir, settings, restored=None, overwrite=False, ray_address=None):
         if results:
             log.evaluation(loop.step, *results)
 
-    with lock, interrupts, contextlib.closing(log), contextlib.closing(loop.collector):
-        save()  # so that there is always one from before whatever may happen
-        if log.evaluated < loop.step and loop.block_at(options.total_steps).is_due(options.eval_every):
-            evaluate()  # the one that an interrupt broke off
-        warned = None
-        for block in loop.blocks(options.total_steps) if not interrupts else ():
-            log.block(block)
-            if block.last:
-                save()  # before the evaluation, which may take long
-            if block.is_due(options.eval_every) and not interrupts:
-                evaluate()
-            if block.is_due(options.checkpoint_every) or interrupts:
-                save()
-            if block.before < options.total_steps // 10 <= block.step:
-                warned = _say(one_line(logdir, loop.agent.action_dim, finished=False))
-            if interrupts:
-                break
-        if log.evaluated == loop.step == options.total_steps:
-            finished = {"step": loop.step, "log": log.get_state()}  # of which the last checkpoint knows nothing
-            directory.write_whole(Path(logdir) / "finished.json", json.dumps(finished))
-    if not interrupts and not warned:
-        _say(one_line(logdir, loop.agent.action_dim))
-    return Outcome(loop.step, interrupts.received, loop.policy)
+    save()  # so that there is always one from before whatever may happen
+    if log.evaluated < loop.step and loop.block_at(options.total_steps).is_due(options.eval_every):
+        evaluate()  # the one that an interrupt broke off
+    for block in loop.blocks(options.total_steps) if not interrupts else ():
+        log.block(block)
+        if block.last:
+            save()  # before the evaluation, which may take long
+        if block.is_due(options.eval_every) and not interrupts:
+            evaluate()
+        if block.is_due(options.checkpoint_every) or interrupts:
+            save()
+        if block.before < options.total_steps // 10 <= block.step:
+            warned = _say(one_line(logdir, loop.agent.action_dim, finished=False))
+        if interrupts:
+            break
+    if log.evaluated == loop.step == options.total_steps:
+        finished = {"step": loop.step, "log": log.get_state()}  # of which the last checkpoint knows nothing
+        directory.write_whole(Path(logdir) / "finished.json", json.dumps(finished))
+    return warned
+
+
+@contextlib.contextmanager
+def _explained(logdir):
+    """A context that leaves in the run directory what led to an error, and says so; the run is this process's own."""
+    try:
+        yield
+    except (RunError, OSError) as error:
+        steps = checkpoint.steps(Path(logdir) / "checkpoints")
+        if not steps:
+            raise
+        kept = ""
+        with contextlib.suppress(OSError):  # a full disk may be what stopped the run
+            directory.write_whole(Path(logdir) / "traceback.txt", traceback.format_exc())
+            place = f"{logdir}/traceback.txt"
+            if isinstance(error, NonFiniteError):
+                place = f"{logdir}/non_finite.npz"
+                np.savez(place, **error.batch)
+            kept = f"what led to it is in {place}, "
+        raise type(error)(f"{error}; {kept}last checkpoint: step {steps[-1]}") from error
 
 
 def _say(line):
@@ -201,21 +229,7 @@ def run(logdir, settings, restored=None, overwrite=False, ray_address=None, vide
     Returns:
         The exit status of the command: 0, or 128 plus the number of the signal that interrupted it.
     """
-    try:
-        step, interrupts, policy = train(logdir, settings, restored, overwrite, ray_address)
-    except (RunError, OSError) as error:
-        steps = checkpoint.steps(Path(logdir) / "checkpoints")
-        if not steps or directory.is_taken(logdir):
-            raise  # at the very first reset there is no run yet; and nothing is written into another process's
-        kept = ""
-        with contextlib.suppress(OSError):  # a full disk may be what stopped the run
-            directory.write_whole(Path(logdir) / "traceback.txt", traceback.format_exc())
-            place = f"{logdir}/traceback.txt"
-            if isinstance(error, NonFiniteError):
-                place = f"{logdir}/non_finite.npz"
-                np.savez(place, **error.batch)
-            kept = f"what led to it is in {place}, "
-        raise type(error)(f"{error}; {kept}last checkpoint: step {steps[-1]}") from error
+    step, interrupts, policy = train(logdir, settings, restored, overwrite, ray_address)
     if interrupts:
         modules = [name for name in run_settings.modules(settings) if ":" in name]
         again = [f"--logdir={logdir}", *(f"--trust={name.partition(':')[0]}" for name in modules)]

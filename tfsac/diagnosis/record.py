@@ -62,7 +62,7 @@ class Record(NamedTuple):
             which follow the observations.
         names: the other program's name of a column, by our name, if they differ.
         remarks: what could not be read, in one line each.
-        stopped: whether the run ended because a loss was NaN or infinite.
+        stopped: whether the run ended because an observation, a reward or a loss was NaN or infinite.
         derived: names of metrics that were computed from others, and cannot be checked against these.
     """
 

@@ -56,9 +56,9 @@ _AT_MAXIMUM = (_below("entropy_gap"), _below("entropy_share"))
 # Causes stand above what follows from them: of two symptoms of one level the upper one is named first.
 SYMPTOMS = (
     Symptom(
-        "not_finite", "A loss is no number", STRONG, ((_above("not_finite"),),),
-        "A loss has become infinite or NaN (not a number): somewhere a step was far too large, or a number was divided "
-        "by zero.",
+        "not_finite", "A number is not finite", STRONG, ((_above("not_finite"),),),
+        "An observation, a reward or a loss is infinite or NaN (not a number). Of a loss: somewhere a step was far too "
+        "large, or a number was divided by zero.",
         "Look first at what the other findings say; then lower the learning rates, and look for rewards or "
         "observations that are huge or NaN. tfsac leaves the batch that led to it in non_finite.npz.",
         _LEARNING,
