@@ -5,6 +5,7 @@ import pytest
 
 import tfsac
 from tfsac.errors import UserError
+from tfsac.run import checkpoint
 
 SMALL = {"policy_hidden_units": (4,), "critic_hidden_units": (4,), "batch_size": 8}
 
@@ -60,3 +61,16 @@ def test_what_does_not_fit_is_refused_in_one_line(trained, tmp_path):
         tfsac.SAC("Pendulum-v1", init_from=str(path), action_delay=1, **SMALL)
     with pytest.raises(UserError, match="init_replay needs train.init_from"):
         tfsac.SAC("Pendulum-v1", init_replay=True, **SMALL)
+
+
+def test_other_factors_of_the_observations_are_refused(trained, monkeypatch):
+    agent, path = trained
+    with pytest.raises(UserError, match="expected that run's factors of .*observation_scale.* received others"):
+        tfsac.SAC("Pendulum-v1", init_from=str(path), observation_scale=(1.0, 1.0, 0.1), **SMALL)
+    same = tfsac.SAC("Pendulum-v1", init_from=str(path), observation_scale=(1.0, 1.0, 1.0), **SMALL)
+    np.testing.assert_array_equal(same.predict([0.6, 0.8, 2.0]), agent.predict([0.6, 0.8, 2.0]))
+    # A checkpoint that does not hold the policy beside the networks, as it once was, cannot tell.
+    restored = checkpoint.restore(path / "checkpoints")
+    networks = {name: x for name, x in restored.arrays.items() if not name.startswith("policy/")}
+    monkeypatch.setattr(checkpoint, "restore", lambda _: restored._replace(arrays=networks))
+    tfsac.SAC("Pendulum-v1", init_from=str(path), observation_scale=(1.0, 1.0, 0.1), **SMALL)

@@ -195,7 +195,8 @@ class Loop:
         """Takes over the networks of `init_from` and the replay of `init_replay`, where these are set.
 
         Raises:
-            UserError: no sound checkpoint there, or one of other networks or another environment.
+            UserError: no sound checkpoint there, or one of other networks or other factors of the observations. The
+                environment may be another, as long as the sizes are the same.
         """
         if not self.options.init_from:
             require(not self.options.init_replay, "train.init_replay needs train.init_from, the run whose replay it is")
@@ -203,7 +204,15 @@ class Loop:
         restored = checkpoint.restore(Path(self.options.init_from) / "checkpoints")
         with checkpoint.reading(f"train.init_from = {self.options.init_from!r}"):
             self.agent.set_state(restored.part("agent"))
-            self._behaviour.policy = self.agent.deployed_policy()
+            policy = self.agent.deployed_policy()
+            before, now = restored.part("policy"), policy.arrays()
+            require(
+                not before or all(np.allclose(before[name], x, rtol=1e-5, atol=0) for name, x in now.items()),
+                f"train.init_from = {self.options.init_from!r}: expected that run's factors of observations (its "
+                "observation_scale, and the bounds of actions that are remembered), received others, with which its "
+                "weights are another policy: take those of its config.gin",
+            )
+            self._behaviour.policy = policy
             if self.options.init_replay:
                 for rows in checkpoint.replay_segments(restored):
                     self.replay.insert_rows(rows)
