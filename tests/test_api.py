@@ -247,6 +247,21 @@ def test_save_can_be_called_again_after_a_full_disk(tmp_path, monkeypatch):
     assert tfsac.load(tmp_path).step == 0
 
 
+@pytest.mark.parametrize("steps", [8, 16], ids=["an earlier step", "the same step"])
+def test_of_two_agents_of_one_directory_only_one_goes_on_there(tmp_path, steps):
+    settings = SMALL | {"start_steps": 1000}  # nothing is learned, nor compiled
+    tfsac.SAC("Pendulum-v1", **settings).save(tmp_path / "run")
+    one, two = (tfsac.load(tmp_path / "run") for _ in range(2))
+    one.fit(16, progress=False)
+    one.save(tmp_path / "run")
+    two.fit(steps, progress=False)
+    with pytest.raises(UserError, match=r"expected \[0\] as its last checkpoint.*received \[16\].*elsewhere"):
+        two.save(tmp_path / "run")
+    two.save(tmp_path / "other")
+    assert tfsac.load(tmp_path / "run").step == 16 and tfsac.load(tmp_path / "other").step == steps
+    one.save(tmp_path / "run")  # once more, with nothing new
+
+
 def test_another_run_is_not_overwritten(tmp_path, trained):
     trained.save(tmp_path)
     with pytest.raises(UserError, match="already holds a run"):

@@ -91,7 +91,8 @@ class Learner:
         self._loop.begin_from_other_run()
 
     def _begin(self, env, settings):
-        self._env, self._settings, self._directory = env, settings, None
+        self._env, self._settings = env, settings
+        self._directory, self._kept = None, []  # the run directory, and the step of the last checkpoint there
         options = TrainSettings(**settings["train"])
         require(
             options.num_envs == 1 or not self._is_object,
@@ -226,12 +227,19 @@ class Learner:
         """Writes a run directory, from which `load` and the commands' --logdir go on.
 
         Raises:
-            UserError: it holds another run, or cannot be written.
+            UserError: it holds another run, something else has gone on with this one there, or it cannot be written.
         """
-        directory.check_free(path, overwrite=Path(path).absolute() == self._directory)
+        place, folder = Path(path).absolute(), Path(path) / "checkpoints"
+        directory.check_free(path, overwrite=place == self._directory)
         with directory.take(path, overwrite=False):
+            kept, last = self._kept if place == self._directory else [], checkpoint.steps(folder)[-1:]
+            require(
+                last == kept,
+                f"{path}: expected {kept or 'no step'} as its last checkpoint, which this agent was loaded from "
+                f"or has saved, received {last or 'none'}, from another: save this agent elsewhere",
+            )
             directory.write_whole(Path(path) / "config.gin", config.write(self._settings))
-            if Path(path).absolute() != self._directory:
+            if place != self._directory:
                 self._log = self._log._replace(bytes={})  # the tables stay where they are
             facts, arrays = self._loop.get_state()
             facts |= {
@@ -240,8 +248,11 @@ class Learner:
                 "log": self._log._asdict(),
                 "history": self.history._asdict(),
             }
-            self._directory = Path(path).absolute()  # should the disk be full, `save` can be called again
-            checkpoint.save(Path(path) / "checkpoints", self.step, facts, arrays, self._loop.replay)
+            self._directory = place  # should the disk be full, `save` can be called again
+            try:
+                checkpoint.save(folder, self.step, facts, arrays, self._loop.replay)
+            finally:
+                self._kept = checkpoint.steps(folder)[-1:]
 
     def export(
         self, out: str | os.PathLike[str], episodes: int = 100, name: str | None = None, stress: bool = True
@@ -314,7 +325,7 @@ def load(path: str | os.PathLike[str], env: Env | None = None, trust: Sequence[s
         learner._loop.set_state(restored.step, restored.facts, restored.arrays, segments)
         learner.history = History(**restored.facts.get("history", learner.history._asdict()))
     learner._log = LogState.of_run(restored, path)
-    learner._directory = Path(path).absolute()
+    learner._directory, learner._kept = Path(path).absolute(), [restored.step]
     return learner
 
 
