@@ -140,12 +140,15 @@ FILES = {
     "/sys/fs/cgroup/memory.max": "1500000000\n",
     "/sys/fs/cgroup/memory.current": "1000000000\n",
 }
+STAT = "/sys/fs/cgroup/memory.stat"
 
 
 @pytest.mark.parametrize(
     "files, expected",
     [
         (FILES, 500_000_000),  # what is left of the container's
+        (FILES | {STAT: "anon 5\ninactive_file 300000000\nactive_file 7\n"}, 800_000_000),  # a cache takes nothing
+        (FILES | {STAT: "of another kind\n"}, 500_000_000),
         (FILES | {"/sys/fs/cgroup/memory.max": "max\n"}, 2_048_000_000),
         (FILES | {"/sys/fs/cgroup/memory.max": "9000000000\n"}, 2_048_000_000),
         ({"/proc/meminfo": FILES["/proc/meminfo"]}, 2_048_000_000),

@@ -122,5 +122,8 @@ def _available_memory():
         available = [1024 * int(text.split("MemAvailable:")[1].split()[0])]  # counts what caches would give back
     with contextlib.suppress(OSError, ValueError):  # a limit of "max" is no number
         limit, used = (int(Path("/sys/fs/cgroup", f"memory.{x}").read_text()) for x in ("max", "current"))
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            lines = Path("/sys/fs/cgroup/memory.stat").read_text().splitlines()
+            used -= int(dict(line.split() for line in lines)["inactive_file"])  # a cache of files, given back at need
         available.append(limit - used)
     return min(available)
