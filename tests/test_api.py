@@ -192,6 +192,26 @@ def test_an_object_is_evaluated_in_between_training_episodes():
     np.testing.assert_array_equal(begins, [0, 7, 14, 16, 23, 30, 32, 39])  # anew at 16 and 32, where it was evaluated
 
 
+def exported_in_part(policy, states, env, *_, **__):
+    env.reset(seed=0)
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("use", ["evaluate", "export"])
+def test_training_begins_a_new_episode_behind_what_was_broken_off(use, tmp_path, monkeypatch):
+    monkeypatch.setattr("tfsac.deploy.pipeline.export", exported_in_part)
+    env = gym.make("Walk-v0", disable_env_checker=True)
+    agent = tfsac.SAC(env, **SMALL | {"start_steps": 1000})
+    agent.fit(12, progress=False)
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(env.unwrapped, "step", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+        agent.evaluate(1) if use == "evaluate" else agent.export(tmp_path)
+    agent.fit(12, progress=False)
+    rows = agent._loop.replay.rows(0, 24)
+    np.testing.assert_array_equal(rows[:, 0], rows[:, 5])  # s and s' carry one episode's tag
+    assert rows[12, 1] == 0  # how many steps the episode had
+
+
 def test_a_loaded_agent_goes_on_bit_for_bit(tmp_path, trained):
     part = tfsac.SAC("Pendulum-v1", **SMALL)
     part.fit(24, progress=False)

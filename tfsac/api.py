@@ -9,6 +9,7 @@ agent.save("pendulum")
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -211,17 +212,21 @@ class Learner:
         return self._evaluate(episodes, seed, None)
 
     def _evaluate(self, episodes, seed, is_over):
-        if self._evaluation_env is None:
-            self._evaluation_env = self._make()
-        require_time_limit(self._evaluation_env, self._settings["env"]["id"] or "the environment")
-        results = rollout(self.policy.deterministic, self._evaluation_env, episodes, seed, is_over)
-        self._give_back()
+        with self._borrowed():
+            if self._evaluation_env is None:
+                self._evaluation_env = self._make()
+            require_time_limit(self._evaluation_env, self._settings["env"]["id"] or "the environment")
+            results = rollout(self.policy.deterministic, self._evaluation_env, episodes, seed, is_over)
         return results and results[0]
 
-    def _give_back(self):
-        """Lets training go on in an environment that something else has used."""
-        if self._is_object:
-            self._loop.collector.begin_anew()
+    @contextlib.contextmanager
+    def _borrowed(self):
+        """A context in which something else uses the environment; however it ends, training goes on behind it."""
+        try:
+            yield
+        finally:
+            if self._is_object:
+                self._loop.collector.begin_anew()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a run directory, from which `load` and the commands' --logdir go on.
@@ -265,9 +270,8 @@ class Learner:
         require(len(states) > 0, "the agent has collected nothing yet: fit it first")
         training = {"steps": self.step, "gin": config.write(self._settings)}
         made = self._make(False)
-        report = pipeline.export(self.policy, states, made, env, training, out, episodes, name, stress=stress)
-        self._give_back()
-        return report
+        with self._borrowed():
+            return pipeline.export(self.policy, states, made, env, training, out, episodes, name, stress=stress)
 
 
 class SAC(Learner):
