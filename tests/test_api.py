@@ -192,6 +192,14 @@ def test_an_object_is_evaluated_in_between_training_episodes():
     np.testing.assert_array_equal(begins, [0, 7, 14, 16, 23, 30, 32, 39])  # anew at 16 and 32, where it was evaluated
 
 
+def test_a_time_limit_that_is_not_declared_is_looked_for_only_once():
+    env = gym.make("Truncated-v0", disable_env_checker=True)  # after 7 steps
+    agent = tfsac.SAC(env, **SMALL)
+    for steps in (14, 21, 28):  # the trial and an evaluation, then evaluations alone
+        agent.evaluate(1)
+        assert env.unwrapped.all_steps == steps
+
+
 def exported_in_part(policy, states, env, *_, **__):
     env.reset(seed=0)
     raise KeyboardInterrupt

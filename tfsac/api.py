@@ -102,8 +102,7 @@ class Learner:
         require(options.collectors == 0, "collectors: only python -m tfsac.train has them")
         require(not options.env_processes, "env_processes: only python -m tfsac.train has them")
         envs = [self._make() for _ in range(options.num_envs)]
-        self._evaluation_env = envs[0] if self._is_object else None
-        self._loop = make_loop(settings, envs)
+        self._evaluation_env, self._loop = None, make_loop(settings, envs)
         self.history, self._log = History([], [], []), LogState(0.0, {}, 0)
 
     @property
@@ -214,8 +213,9 @@ class Learner:
     def _evaluate(self, episodes, seed, is_over):
         with self._borrowed():
             if self._evaluation_env is None:
-                self._evaluation_env = self._make()
-            require_time_limit(self._evaluation_env, self._settings["env"]["id"] or "the environment")
+                env = self._loop.collector.envs[0] if self._is_object else self._make()
+                require_time_limit(env, self._settings["env"]["id"] or "the environment")  # may step it: only once
+                self._evaluation_env = env
             results = rollout(self.policy.deterministic, self._evaluation_env, episodes, seed, is_over)
         return results and results[0]
 
