@@ -176,6 +176,17 @@ def test_predict_takes_a_dict_as_the_environment_gives_it():
     np.testing.assert_array_equal(action, agent.predict([0.5, 1.0, 2.0]))  # in the order of the keys
 
 
+def test_predict_takes_a_dict_as_a_wrapper_has_changed_it(trained):
+    agent = tfsac.SAC("Dict-v0", wrappers=(("FilterObservation", {"filter_keys": ["velocity"]}),), **SMALL)
+    velocity = {"velocity": np.array([1.0, 2.0])}
+    for observation in (velocity, velocity | {"height": np.array(0.5)}):  # also as it was before the wrapper
+        np.testing.assert_array_equal(agent.predict(observation), agent.predict([1.0, 2.0]))
+    with pytest.raises(UserError, match="observation: expected a dict with velocity, received {'height': 0.5}"):
+        agent.predict({"height": 0.5})
+    with pytest.raises(UserError, match="observation: expected an array, .* received a dict"):
+        trained.predict(velocity)
+
+
 def test_evaluate_is_a_rollout_of_the_policy(trained):
     expected, _ = rollout(trained.policy.deterministic, make_env("Pendulum-v1"), 2, seed=7)
     assert trained.evaluate(episodes=2, seed=7) == expected

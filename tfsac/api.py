@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import tfsac
 from tfsac.algorithms import registry
-from tfsac.data.envs import EnvSettings, require_time_limit, time_limit, to_bounds
+from tfsac.data.envs import EnvSettings, flatten_dict, require_time_limit, time_limit, to_bounds
 from tfsac.data.rollout import rollout
 from tfsac.errors import require
 from tfsac.policy import Policy
@@ -192,12 +192,11 @@ class Learner:
             [A] or [B, A] in the environment's units.
 
         Raises:
-            UserError: an observation of another shape.
+            UserError: an observation of another shape, or a dict that lacks a key.
         """
         policy, size = self.policy, self.policy.sizes[0]
         if isinstance(observation, Mapping):
-            space = self._loop.collector.envs[0].unwrapped.observation_space
-            observation = gym.spaces.flatten(space, observation)
+            observation = flatten_dict(self._loop.collector.envs[0], observation)
         observation = _as_observation(observation, size)
         if deterministic:
             action = policy.deterministic(observation)

@@ -338,6 +338,25 @@ def to_bounds(action, low, high):
     return np.where(action <= -1, low, np.where(action >= 1, high, scaled)).astype(low.dtype)
 
 
+def flatten_dict(env, observation):
+    """A dict as an environment with Dict observations gives it -> the observation as agents see it, float32 [O].
+
+    Args:
+        env: from `EnvSettings.make`.
+        observation: the dict; keys that the environment does not have are left out.
+
+    Raises:
+        UserError: a key is missing, or the environment's observations are no dicts.
+    """
+    wrapper = _find_wrapper(env, _FlattenDict)
+    require(wrapper, "observation: expected an array, as the environment gives it, received a dict")
+    try:
+        return np.asarray(gym.spaces.flatten(wrapper.env.observation_space, observation), np.float32)
+    except Exception as error:  # what it holds may be anything
+        keys, shown = ", ".join(wrapper.env.observation_space), " ".join(repr(observation).split())[:80]
+        raise UserError(f"observation: expected a dict with {keys}, received {shown}") from error
+
+
 def episode_seed(seed, environment, episode):
     """The seed for the reset of an episode (by number) in an environment (by number) of a run."""
     return int(np.random.SeedSequence([seed, environment, episode]).generate_state(1)[0])
@@ -461,11 +480,15 @@ class _FlattenDict(gym.wrappers.FlattenObservation):
 
 
 def _has_wrapper(env, kind):
+    return _find_wrapper(env, kind) is not None
+
+
+def _find_wrapper(env, kind):
     while isinstance(env, gym.Wrapper):
         if isinstance(env, kind):
-            return True
+            return env
         env = env.env
-    return False
+    return None
 
 
 def _in_one_line(error):
