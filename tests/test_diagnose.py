@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import image
 
+import tfsac
 from tfsac.data.replay import Transition
 from tfsac.diagnosis import findings, picture
 from tfsac.diagnosis.findings import diagnose
@@ -364,6 +365,20 @@ def test_a_ready_line_brings_observations_to_about_one():
     text = "\n".join(findings.described(diagnosis, with_transitions(observation)))
     assert "observation_scale = (1, 0.001, 3)" in text
     assert {"observations_differ", "observation_constant"} <= {x.symptom.name for x in diagnosis.findings}
+
+
+def test_a_ready_line_is_for_one_observation_without_what_is_remembered():
+    rng = np.random.default_rng(0)
+    now, before, action = 1000 * rng.normal(size=[1000, 2]), 1000 * rng.normal(size=[1000, 2]), rng.normal(size=1000)
+    run = with_transitions(np.column_stack([now, before, action]), observations=2)
+    assert "observation_scale = (0.001, 0.001)\n" in "\n".join(findings.described(diagnose(run), run))
+
+
+@pytest.mark.parametrize("settings", [{}, {"action_delay": 1, "observation_history": 2}], ids=["nothing", "2 and 1"])
+def test_how_many_observations_there_are_is_read_from_the_checkpoint(tmp_path, settings):
+    networks = {"policy_hidden_units": (4,), "critic_hidden_units": (4,), "replay_capacity": 10, "batch_size": 1}
+    tfsac.SAC("Pendulum-v1", **networks, **settings).save(tmp_path)
+    assert read_run(tmp_path).observations == 3  # of rows with 3 and with 2 x 3 + 1
 
 
 def test_saturated_actions_are_those_of_late():

@@ -198,10 +198,10 @@ def one_line(logdir, action_dim, command="python -m tfsac.diagnose", finished=Tr
     return f"nothing looks wrong; {more} says what was looked at"
 
 
-def observation_scale(transitions):
+def observation_scale(record):
     """A ready `observation_scale`: 1 / standard deviation of each observation, to one digit; 1 if it never changes."""
-    deviations = np.std(transitions.observation.astype(np.float64), axis=0)
-    constant = np.ptp(transitions.observation, axis=0) == 0
+    observation = record.transitions.observation[:, : record.observations]
+    deviations, constant = np.std(observation.astype(np.float64), axis=0), np.ptp(observation, axis=0) == 0
     return tuple(1.0 if c else float(f"{1 / x:.0e}") for x, c in zip(deviations, constant, strict=True))
 
 
@@ -224,7 +224,7 @@ def _details(finding, record):
         lines += _wrapped("   seen      ", _seen(evidence, record)) + [f"   healthy   {_healthy(evidence)}"]
     lines += _wrapped("   meaning   ", symptom.meaning) + _wrapped("   try       ", symptom.remedy)
     if symptom.name == "observations_differ":
-        lines += [f"             observation_scale = {_shown_scale(observation_scale(record.transitions))}"]
+        lines += [f"             observation_scale = {_shown_scale(observation_scale(record))}"]
     return [*lines, f"   more      {symptom.anchor}"]
 
 

@@ -60,6 +60,8 @@ class Record(NamedTuple):
         transitions: the newest of the replay at the last checkpoint, in order, a `Transition`; or None.
         observation_scale: factors of the observations for the networks, or None; without those of remembered actions,
             which follow the observations.
+        observations: how many numbers one observation has, O, where a transition holds several, or remembered actions;
+            None stands for all.
         names: the other program's name of a column, by our name, if they differ.
         remarks: what could not be read, in one line each.
         stopped: whether the run ended because an observation, a reward or a loss was NaN or infinite.
@@ -73,6 +75,7 @@ class Record(NamedTuple):
     assumed: tuple = ()
     transitions: Transition | None = None
     observation_scale: tuple | None = None
+    observations: int | None = None
     names: dict = {}
     remarks: tuple = ()
     stopped: bool = False
@@ -110,10 +113,15 @@ def read_run(logdir, facts=None, replay=True):
     settings = _settings(logdir / "config.gin")
     if "discount" in settings:
         settings.setdefault("tau", 1.0)  # an algorithm without target networks
-    scale, transitions, remarks = settings.pop("observation_scale", None), None, []
+    scale, transitions, observations, remarks = settings.pop("observation_scale", None), None, None, []
     if replay:
         try:
-            transitions = _read_replay(logdir / "checkpoints")
+            restored = checkpoint.restore(logdir / "checkpoints")
+            transitions = _read_replay(restored)
+            with checkpoint.reading(f"the checkpoint of step {restored.step}"):
+                remembered = restored.env.remembered_actions * transitions.action.shape[1]
+                seen = transitions.observation.shape[1] - remembered
+                observations = seen // restored.env.observation_history  # the newest one comes first
             settings["action_dim"] = transitions.action.shape[1]
         except (UserError, RunError) as error:  # the tables may still say what is wrong
             remarks.append(f"observations and actions were not looked at: {error}")
@@ -125,6 +133,7 @@ def read_run(logdir, facts=None, replay=True):
         facts={name: value for name, value in settings.items() if name in FACTS and value is not None},
         transitions=transitions,
         observation_scale=scale,
+        observations=observations,
         remarks=tuple(remarks),
         stopped=(logdir / "non_finite.npz").exists(),
     )
@@ -231,9 +240,8 @@ def _settings(path):
     return {name: values[name] for name in (*FACTS, "observation_scale") if name in values}
 
 
-def _read_replay(folder):
-    """The newest TRANSITIONS of the last checkpoint, or a few more; all of them may not fit into memory."""
-    restored = checkpoint.restore(folder)
+def _read_replay(restored):
+    """The newest TRANSITIONS of a checkpoint, or a few more; all of them may not fit into memory."""
     observation_dim, *_, action_dim = restored.policy.sizes
     segments = [np.zeros([0, 2 * observation_dim + action_dim + 2], np.float32)]
     for segment in checkpoint.replay_segments(restored):
