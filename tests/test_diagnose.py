@@ -714,3 +714,21 @@ def test_the_replay_of_a_checkpoint_is_read(tmp_path, monkeypatch):
     newest = read_run(tmp_path / "run").transitions.action
     assert 150 <= len(newest) < 300
     np.testing.assert_array_equal(newest, run.transitions.action[-len(newest) :])
+
+
+def test_the_history_of_an_agent_that_python_saved_stands_for_its_tables(tmp_path):
+    agent = tfsac.SAC("Pendulum-v1", policy_hidden_units=(4,), critic_hidden_units=(4,), batch_size=8)
+    agent.save(tmp_path / "untrained")
+    (remark,) = read_run(tmp_path / "untrained").remarks
+    assert remark.startswith("this run has no tables")
+    agent.history.metrics.extend({"step": step, "q1_loss": step / 100} for step in (4000, 8000))
+    agent.history.episodes.append({"step": 200, "return": -900.0, "length": 200})
+    agent.history.evaluations.append({"step": 5000, "returns": [-300.0, -100.0]})
+    agent.save(tmp_path / "run")
+    run = read_run(tmp_path / "run")
+    assert run.metrics["step"].tolist() == [4000, 8000] and run.metrics["q1_loss"].tolist() == [40, 80]
+    assert {name: x.tolist() for name, x in run.training.items()} == {"step": [200], "return": [-900], "length": [200]}
+    assert run.evaluations["return"].tolist() == [-200] and run.evaluations["error"] == pytest.approx([100 / 2**0.5])
+    assert not run.remarks and diagnose(run).updates == 7000  # after 1,000 start_steps
+    (tmp_path / "run" / "episodes.csv").write_text("step,return,length\n")  # tables that a command writes
+    assert not read_run(tmp_path / "run").metrics

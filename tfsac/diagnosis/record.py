@@ -11,7 +11,7 @@ import numpy as np
 from tfsac.data.replay import Transition
 from tfsac.errors import RunError, UserError, require
 from tfsac.run import checkpoint, config
-from tfsac.run.tables import read_csv
+from tfsac.run.tables import TABLES, read_csv
 
 # Facts on a run beside its tables, by the name that --fact takes: type, least value, greatest value.
 FACTS = {
@@ -114,6 +114,8 @@ def read_run(logdir, facts=None, replay=True):
     if "discount" in settings:
         settings.setdefault("tau", 1.0)  # an algorithm without target networks
     scale, transitions, observations, remarks = settings.pop("observation_scale", None), None, None, []
+    metrics, training, evaluations = (read_csv(logdir / f"{name}.csv") for name in TABLES)
+    evaluations = means(evaluations)
     if replay:
         try:
             restored = checkpoint.restore(logdir / "checkpoints")
@@ -122,14 +124,18 @@ def read_run(logdir, facts=None, replay=True):
                 remembered = restored.env.remembered_actions * transitions.action.shape[1]
                 seen = transitions.observation.shape[1] - remembered
                 observations = seen // restored.env.observation_history  # the newest one comes first
+                if not any((logdir / f"{name}.csv").exists() for name in TABLES):
+                    metrics, training, evaluations = _read_history(restored.facts.get("history", {}))
+                    if not metrics:
+                        remarks.append("this run has no tables, and no metrics in its history: was it trained at all?")
             settings["action_dim"] = transitions.action.shape[1]
         except (UserError, RunError) as error:  # the tables may still say what is wrong
             remarks.append(f"observations and actions were not looked at: {error}")
     settings |= facts or {}
     return Record(
-        metrics=read_csv(logdir / "metrics.csv"),
-        training=read_csv(logdir / "episodes.csv"),
-        evaluations=means(read_csv(logdir / "evaluations.csv")),
+        metrics=metrics,
+        training=training,
+        evaluations=evaluations,
         facts={name: value for name, value in settings.items() if name in FACTS and value is not None},
         transitions=transitions,
         observation_scale=scale,
@@ -238,6 +244,16 @@ def _settings(path):
     if values.get("observation_scale"):  # holds for each of several observations
         values["observation_scale"] = tuple(values["observation_scale"]) * values.get("observation_history", 1)
     return {name: values[name] for name in (*FACTS, "observation_scale") if name in values}
+
+
+def _read_history(history):
+    """What an agent that Python trained and saved has instead of tables -> metrics, training, evaluations."""
+    rows = [{"step": x["step"], "return": value} for x in history.get("evaluations", ()) for value in x["returns"]]
+    metrics, training, evaluations = (
+        {name: np.array([float(row[name]) for row in table]) for name in (table[0] if table else ())}
+        for table in (history.get("metrics", []), history.get("episodes", []), rows)
+    )
+    return metrics, training, means(evaluations)
 
 
 def _read_replay(restored):

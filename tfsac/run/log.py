@@ -17,8 +17,7 @@ from tfsac.errors import require
 from tfsac.quiet_tensorflow import tf
 from tfsac.run import checkpoint
 from tfsac.run.loop import METRICS_EVERY
-
-TABLES = ("metrics", "episodes", "evaluations")
+from tfsac.run.tables import TABLES
 
 
 class LogState(NamedTuple):

@@ -8,6 +8,8 @@ import numpy as np
 
 from tfsac.errors import UserError
 
+TABLES = ("metrics", "episodes", "evaluations")
+
 
 def read_csv(path):
     """Columns of a CSV file by name, float64 arrays; none where there is no such file or no row.
