@@ -16,6 +16,7 @@ import tfsac
 from tfsac.data.envs import make_env
 from tfsac.data.rollout import rollout
 from tfsac.errors import RunError, UserError
+from tfsac.run import checkpoint
 
 SMALL = {
     "policy_hidden_units": (8, 8),
@@ -275,6 +276,22 @@ def test_what_a_run_names_is_imported_only_when_it_is_trusted(stranger, env):
     assert "strange_module" not in sys.modules
     tfsac.load(stranger, env=env, trust=["strange_module"])
     assert "strange_module" in sys.modules
+
+
+def test_what_an_environment_raises_as_it_is_made_again_is_not_blamed_on_the_checkpoint(tmp_path):
+    tfsac.SAC(pendulum, **SMALL).save(tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        tfsac.load(tmp_path, env=lambda: 1 // 0)
+
+
+@pytest.mark.parametrize("setting", [{"env_processes": True}, {"collectors": 1}], ids=lambda x: next(iter(x)))
+def test_a_run_that_python_cannot_go_on_with_says_what_can(tmp_path, monkeypatch, setting):
+    tfsac.SAC("Pendulum-v1", **SMALL).save(tmp_path)
+    restored = checkpoint.restore(tmp_path / "checkpoints")
+    restored.settings["train"] |= setting
+    monkeypatch.setattr(checkpoint, "restore", lambda _: restored)
+    with pytest.raises(UserError, match=f"trained with train.{next(iter(setting))}.*--resume .*tfsac.load_policy"):
+        tfsac.load(tmp_path)
 
 
 def test_save_can_be_called_again_after_a_full_disk(tmp_path, monkeypatch):

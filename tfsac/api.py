@@ -304,7 +304,8 @@ def load(path: str | os.PathLike[str], env: Env | None = None, trust: Sequence[s
         UserError: no sound checkpoint, or a module that is not trusted.
     """
     restored = checkpoint.restore(Path(path) / "checkpoints")
-    with checkpoint.reading(f"the checkpoint of step {restored.step}"):
+    what = f"the checkpoint of step {restored.step}"
+    with checkpoint.reading(what):
         known = env is not None or restored.env.id is not None
         require(known, f"{path} names no environment, it was given as an object: load(path, env=...) needs one again")
         settings = restored.settings
@@ -312,12 +313,19 @@ def load(path: str | os.PathLike[str], env: Env | None = None, trust: Sequence[s
         given = env if isinstance(env, str) else None
         named = restored.env if env is None else restored.env._replace(id=given)
         check_trusted(named.modules(), [*trust, given], path)  # whatever env is, the run names the wrappers
-        learner = Learner.__new__(Learner)
         env = restored.env.id if env is None else env
         settings = run_settings.complete(settings, settings["train"]["algorithm"])
         if isinstance(env, str):
             settings["env"]["id"] = env
-        learner._begin(env, settings)
+        for name in ("collectors", "env_processes"):
+            require(
+                not settings["train"][name],
+                f"{path} was trained with train.{name}, which agents in Python do not have: python -m tfsac.train "
+                "--resume goes on with it, tfsac.load_policy gives its policy",
+            )
+    learner = Learner.__new__(Learner)
+    learner._begin(env, settings)  # what the user's own env raises is no fault of the checkpoint
+    with checkpoint.reading(what):
         (had, *_, acted), (has, *_, acts) = restored.policy.sizes, learner.policy.sizes
         require(
             (had, acted) == (has, acts),
