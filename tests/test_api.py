@@ -318,9 +318,17 @@ def test_of_two_agents_of_one_directory_only_one_goes_on_there(tmp_path, steps):
     one.save(tmp_path / "run")  # once more, with nothing new
 
 
+def test_the_settings_of_an_agent_of_an_object_say_that_they_lack_an_environment(tmp_path):
+    tfsac.SAC(pendulum(), **SMALL).save(tmp_path)
+    assert "this run; with an env.id, --gin_file=THIS_FILE repeats it\n" in (tmp_path / "config.gin").read_text()
+    program = [sys.executable, "-m", "tfsac.train", "--gin_file=config.gin"]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and "error: this was trained in Python, in an environment passed as" in done.stderr
+
+
 def test_another_run_is_not_overwritten(tmp_path, trained):
     trained.save(tmp_path)
-    with pytest.raises(UserError, match="already holds a run"):
+    with pytest.raises(UserError, match=r"already holds a run: tfsac.load\(path\) .* save this agent elsewhere$"):
         tfsac.SAC("Pendulum-v1", **SMALL).save(tmp_path)
 
 
@@ -356,11 +364,12 @@ class Interrupting(gym.Wrapper):
         return super().step(action)
 
 
-def test_ctrl_c_leaves_the_agent_at_its_last_whole_block_and_fit_goes_on(trained):
+def test_ctrl_c_leaves_the_agent_at_its_last_whole_block_and_fit_goes_on(trained, capfd):
     before = signal.getsignal(signal.SIGINT)
     agent = tfsac.SAC(Interrupting(pendulum()), **SMALL)
     with pytest.raises(KeyboardInterrupt, match="stopped at step 32"):
         agent.fit(48, progress=False)
+    assert capfd.readouterr().out == "\nstopping after this block of steps; interrupt again to stop at once\n"
     assert signal.getsignal(signal.SIGINT) is before
     agent.fit(16, progress=False)
     assert_same_agents(agent, trained)

@@ -444,7 +444,7 @@ REFUSALS = {
     "resume without a directory": (["--resume"], "--resume needs the --logdir"),
     "resume from nothing": (["--resume", "--logdir=nothing"], "no checkpoint in nothing/checkpoints"),
     "resume and overwrite": (["--resume", "--overwrite", "--logdir=x"], "exclude each other"),
-    "directory that cannot be": (["--logdir=/proc/x", *flags(bindings())], "cannot write to --logdir=/proc/x"),
+    "directory that cannot be": (["--logdir=/proc/x", *flags(bindings())], "cannot write to /proc/x"),
 }
 
 
@@ -610,7 +610,7 @@ def test_a_full_disk_hides_neither_the_reason_nor_the_last_checkpoint(tmp_path, 
 
 def test_refused_for_a_directory_that_is_a_file(tmp_path):
     (tmp_path / "run").write_text("")
-    assert "--logdir=run is a file, expected a directory" in refused(tmp_path, "--logdir=run", *flags(bindings()))
+    assert "error: run is a file, expected a directory" in refused(tmp_path, "--logdir=run", *flags(bindings()))
 
 
 def test_overwriting_removes_what_a_run_left_and_nothing_else(quick):
@@ -669,7 +669,7 @@ def test_a_second_process_in_one_directory_is_refused_and_no_lock_outlives_the_f
     first = Command("tfsac.train", "--logdir=run", *flags(first), cwd=tmp_path, PYTHONPATH=TESTS)
     first.wait_until(reached(opens).exists)
     new = flags(bindings(total_steps=8))
-    busy = "another process is training in run: wait for it or take another --logdir"
+    busy = "another process is training in run: wait for it or take another directory"
     for arguments, words in [
         (new, "run already holds a run"),
         (["--resume", "--trust=envs_for_tests", *gin("train.total_steps = 8")], busy),

@@ -161,7 +161,8 @@ class Learner:
         if evaluate_every is not None:
             evaluate_every = _count("evaluate_every", evaluate_every)
         total, shown = self.step + steps, {}
-        with Interrupts() as interrupts, tqdm(total=steps, unit="step", mininterval=0.5, disable=not progress) as bar:
+        interrupts = Interrupts(words="stopping after this block of steps; interrupt again to stop at once")
+        with interrupts, tqdm(total=steps, unit="step", mininterval=0.5, disable=not progress) as bar:
             for block in self._loop.blocks(total):
                 for step, reward, length in block.episodes:
                     self.history.episodes.append({"step": step, "return": reward, "length": length})
@@ -234,7 +235,8 @@ class Learner:
             UserError: it holds another run, something else has gone on with this one there, or it cannot be written.
         """
         place, folder = Path(path).absolute(), Path(path) / "checkpoints"
-        directory.check_free(path, overwrite=place == self._directory)
+        cure = "tfsac.load(path) goes on with it; save this agent elsewhere"
+        directory.check_free(path, overwrite=place == self._directory, cure=cure)
         with directory.take(path, overwrite=False):
             kept, last = self._kept if place == self._directory else [], checkpoint.steps(folder)[-1:]
             require(

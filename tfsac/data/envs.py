@@ -90,7 +90,8 @@ class EnvSettings(NamedTuple):
         """The environment as Gymnasium makes it, with its `wrappers`; errors as `make`."""
         require(
             self.id is not None,
-            "this was trained in Python, in an environment passed as an object: go on in Python, with tfsac.load",
+            "this was trained in Python, in an environment passed as an object, and names none: go on in Python, with "
+            "tfsac.load, or set env.id",
         )
         try:
             with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of an old version's name

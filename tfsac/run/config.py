@@ -106,7 +106,8 @@ def _hint(dotted, names):
 
 def write(settings):
     """Settings {scope: {parameter: value}} as the text of a gin file that gives them back."""
-    lines = [f"# tfsac {__version__}: all settings of this run; --gin_file=THIS_FILE repeats it"]
+    lacks = "with an env.id, " * (settings.get("env", {"id": ""})["id"] is None)  # the environment was an object
+    lines = [f"# tfsac {__version__}: all settings of this run; {lacks}--gin_file=THIS_FILE repeats it"]
     for name, values in settings.items():
         lines += ["", *(f"{name}.{parameter} = {value!r}" for parameter, value in values.items())]
     return "\n".join(lines) + "\n"

@@ -17,8 +17,13 @@ NAMES = (
 
 
 def default_name(env_id, prefix=""):
-    """runs/<prefix><environment>-<time>, to the microsecond: runs that start at once get different names."""
-    return f"runs/{prefix}{re.sub('[:/]', '-', env_id)}-{datetime.now():%Y%m%d-%H%M%S-%f}"
+    """runs/<prefix><environment>-<time>, to the microsecond: runs that start at once get different names.
+
+    Args:
+        env_id: None of a run whose environment Python passed as an object.
+        prefix: of the directory's name.
+    """
+    return f"runs/{prefix}{re.sub('[:/]', '-', env_id or 'object')}-{datetime.now():%Y%m%d-%H%M%S-%f}"
 
 
 def holds_run(logdir):
@@ -26,13 +31,10 @@ def holds_run(logdir):
     return any((Path(logdir) / name).exists() for name in NAMES)
 
 
-def check_free(logdir, overwrite):
-    """Refuses, with UserError, a directory that holds a run, unless overwrite is set."""
-    require(not Path(logdir).exists() or Path(logdir).is_dir(), f"--logdir={logdir} is a file, expected a directory")
-    require(
-        overwrite or not holds_run(logdir),
-        f"{logdir} already holds a run: --resume goes on with it, --overwrite replaces it, --logdir names another",
-    )
+def check_free(logdir, overwrite, cure="--resume goes on with it, --overwrite replaces it, --logdir names another"):
+    """Refuses, with UserError, a directory that holds a run, unless overwrite is set; the message ends with cure."""
+    require(not Path(logdir).exists() or Path(logdir).is_dir(), f"{logdir} is a file, expected a directory")
+    require(overwrite or not holds_run(logdir), f"{logdir} already holds a run: {cure}")
 
 
 def take(logdir, overwrite):
@@ -51,9 +53,9 @@ def take(logdir, overwrite):
         file = open(Path(logdir) / ".lock", "w")  # noqa: SIM115 (it stays open as long as the run)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise UserError(f"another process is training in {logdir}: wait for it or take another --logdir") from error
+        raise UserError(f"another process is training in {logdir}: wait for it or take another directory") from error
     except OSError as error:
-        raise UserError(f"cannot write to --logdir={logdir}: {error.strerror}; choose another directory") from error
+        raise UserError(f"cannot write to {logdir}: {error.strerror}; choose another directory") from error
     if overwrite:
         for path in (Path(logdir) / name for name in NAMES):
             if path.is_dir():

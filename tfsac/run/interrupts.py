@@ -15,10 +15,12 @@ class Interrupts:
 
     Args:
         second: the handler of a second signal; None stands for the one from before.
+        words: of the answer, in one line.
     """
 
-    def __init__(self, second=None):
+    def __init__(self, second=None, words="saving; interrupt again to end at once"):
         self.received, self._second, self._before = [], second, {}
+        self._answer = f"\n{words}\n".encode()
 
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
@@ -36,4 +38,4 @@ class Interrupts:
     def _note(self, number, _):
         self.received.append(number)
         signal.signal(number, self._before[number] if self._second is None else self._second)
-        os.write(1, b"\nsaving; interrupt again to end at once\n")  # print may be what was interrupted
+        os.write(1, self._answer)  # print may be what was interrupted
