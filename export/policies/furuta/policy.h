@@ -4,7 +4,7 @@
  * parameters: 1569 float32; 1504 multiply-adds an action
  * environment: tfsac.data.furuta:Furuta-v0
  * tfsac: 0.2.0.dev0
- * git_revision: 7fea2b2d002556c11d3a20423207bc6a4f04ee46
+ * git_revision: 40eb7ad2b56feb4eb06e1c12be7f52c8ee2bea3d
  * tolerates: 20 ms of delay, 1 % sensor noise, 10 % loss of actuator strength
  * observation: arm [counts], pendulum from upright [counts], arm, 1 before [counts], pendulum from upright, 1 before [counts], arm, 2 before [counts], pendulum from upright, 2 before [counts], arm, 3 before [counts], pendulum from upright, 3 before [counts], arm, 4 before [counts], pendulum from upright, 4 before [counts], arm, 5 before [counts], pendulum from upright, 5 before [counts], motor commanded, 1 before [V], motor commanded, 2 before [V]
  * action: motor [V]
@@ -380,6 +380,7 @@ typedef struct {
     float latest;                      /* seconds between two steps beyond which one is late; 0: never */
     unsigned stale_steps;              /* so many equal readings in a row are stale; 0: never */
     unsigned equal;
+    unsigned missed;                   /* readings since the last good one */
     int begun;
 } tfsac_policy_state;
 
@@ -409,6 +410,7 @@ static inline void tfsac_policy_reset(tfsac_policy_state *state)
     state->latest = 0.0399999991f;
     state->stale_steps = 0;
     state->equal = 0;
+    state->missed = 0;
     state->begun = 0;
 }
 
@@ -417,6 +419,7 @@ static inline void tfsac_policy_reset(tfsac_policy_state *state)
 static inline tfsac_policy_status tfsac_policy_step(tfsac_policy_state *state, const float *sensors, float seconds, float *action)
 {
     tfsac_policy_status status = TFSAC_POLICY_OK;
+    const int late = state->latest > 0.0f && !(seconds <= state->latest);
     int finite = 1;
     int inside = 1;
     int same = 1;
@@ -432,18 +435,22 @@ static inline tfsac_policy_status tfsac_policy_step(tfsac_policy_state *state, c
         status = TFSAC_POLICY_NOT_FINITE;
     } else if (!inside) {
         status = TFSAC_POLICY_OUT_OF_RANGE;
-    } else if (state->latest > 0.0f && !(seconds <= state->latest)) {
+    } else if (late) {
         status = TFSAC_POLICY_LATE;
     } else if (state->stale_steps > 0 && state->equal >= state->stale_steps) {
         status = TFSAC_POLICY_STALE;
     }
 
+    /* After an outage older readings would show false velocities: the next good one is taken as after a reset. */
+    if (!(finite && inside)) state->missed++;
+    if (late || state->missed >= TFSAC_POLICY_HISTORY_OBSERVATIONS) state->begun = 0;
     if (finite && inside) {
         for (int i = TFSAC_SENSOR_DIM * TFSAC_POLICY_HISTORY_OBSERVATIONS - 1; i >= TFSAC_SENSOR_DIM; i--) {
             state->row[i] = state->begun ? state->row[i - TFSAC_SENSOR_DIM] : sensors[i % TFSAC_SENSOR_DIM];
         }
         for (int i = 0; i < TFSAC_SENSOR_DIM; i++) state->row[i] = sensors[i];
         state->begun = 1;
+        state->missed = 0;
     }
     if (status == TFSAC_POLICY_OK) {
         tfsac_policy_act(state->row, action);
