@@ -161,6 +161,19 @@ class OnlyOne(gym.Wrapper):
         super().close()
 
 
+class HoldsAFile(gym.Wrapper):
+    """Of which one may exist in all processes: it makes a file, which must not be there, and removes it."""
+
+    def __init__(self, env, path):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        super().__init__(env)
+        self.path = path
+
+    def close(self):
+        os.unlink(self.path)
+        super().close()
+
+
 class AddToReward(gym.RewardWrapper):
     """r + amount."""
 

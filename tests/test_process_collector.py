@@ -156,6 +156,14 @@ def test_what_goes_wrong_at_the_first_reset_is_told_as_well():
         ProcessCollector(env("NanStart-v0"), 2, 0)
 
 
+def test_an_environment_that_cannot_be_made_twice_is_one_line(tmp_path, capfd):
+    holds = ("envs_for_tests:HoldsAFile", {"path": str(tmp_path / "device")})
+    words = "environment [01], in a process of its own: cannot make .*FileExistsError.*env_processes = False"
+    with pytest.raises(UserError, match=words):
+        ProcessCollector(EnvSettings("envs_for_tests:Walk-v0", wrappers=(holds,)), 2, 0)
+    assert capfd.readouterr().err == ""
+
+
 def test_signals_for_all_processes_end_none_but_close_does(collectors):
     subject, act = collectors("Walk-v0", 2), acting()
     before = set(multiprocessing.active_children())

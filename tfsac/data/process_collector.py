@@ -7,6 +7,7 @@ the next block of steps is taken while the learner updates.
 import contextlib
 import copy
 import functools
+import multiprocessing
 import multiprocessing.connection
 import multiprocessing.util
 import signal
@@ -23,7 +24,7 @@ from gymnasium.vector.async_vector_env import _async_worker
 from tfsac.data.collector import BehaviourPolicy
 from tfsac.data.envs import episode_seed
 from tfsac.data.replay import Transition
-from tfsac.errors import RunError
+from tfsac.errors import RunError, UserError
 from tfsac.policy import Policy
 
 
@@ -46,20 +47,30 @@ class ProcessCollector:
         seed: of the run.
 
     Raises:
+        UserError: an environment cannot be made in a process of its own.
         RunError: as `make_env` at the first reset, or a process that dies.
     """
 
     def __init__(self, env, num_envs, seed):
         self.seed, self.num_envs = seed, num_envs
         self._vector = None
-        with _as_if_without_main():
-            # forkserver: a fork of this process would inherit TensorFlow's locks, but not its threads.
-            self._vector = AsyncVectorEnv(
-                [functools.partial(_make, env)] * num_envs,
-                context="forkserver",
-                worker=_work,
-                autoreset_mode=AutoresetMode.DISABLED,  # a finished episode's last transition keeps its own s'
-            )
+        # forkserver: a fork of this process would inherit TensorFlow's locks, but not its threads.
+        faults, before = multiprocessing.get_context("forkserver").SimpleQueue(), set(multiprocessing.active_children())
+        try:
+            with _as_if_without_main():
+                self._vector = AsyncVectorEnv(
+                    [functools.partial(_make, env)] * num_envs,
+                    context="forkserver",
+                    worker=functools.partial(_work, faults),
+                    autoreset_mode=AutoresetMode.DISABLED,  # a finished episode's last transition keeps its own s'
+                )
+        except (EOFError, OSError) as error:  # a process has ended instead of answering
+            for process in set(multiprocessing.active_children()) - before:  # the others ignore SIGTERM, and would stay
+                process.kill()
+                process.join()
+            if not faults.empty():
+                raise UserError(faults.get()) from error
+            raise RunError("the process of an environment ended as it began: did its simulator crash?") from error
         self._end = multiprocessing.util.Finalize(self, _end, [self._vector], exitpriority=10)  # also if never closed
         self._thread, self._stopped = ThreadPoolExecutor(1), False
         self._pending = self._policy = None
@@ -249,12 +260,25 @@ def _make(env):
     return _Resting(env.make())
 
 
-def _work(*arguments):
-    """Gymnasium's worker, for which the learner alone decides when it ends."""
+def _work(faults, index, make, *arguments):
+    """Gymnasium's worker, for which the learner alone decides when it ends.
+
+    Args:
+        faults: a SimpleQueue for the line that says why the environment cannot be made.
+        index, make, *arguments: as Gymnasium's.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):  # both may come to the whole group, and a block is under way
         signal.signal(number, signal.SIG_IGN)
+    try:
+        env = make()
+    except (UserError, RunError) as error:
+        faults.put(
+            f"train.env_processes: environment {index}, in a process of its own: {error}; train.env_processes = False "
+            "makes all in one process"
+        )
+        return
     with contextlib.suppress(EOFError, OSError):  # the learner is gone
-        _async_worker(*arguments)
+        _async_worker(index, lambda: env, *arguments)
 
 
 def _end(vector):
