@@ -146,6 +146,19 @@ def test_bits_of_the_bounds_and_bits_of_a_range():
     assert shown(make(observation_bits=(2, (1.0, 3.0))), 1)[0, 0] == np.round(tag / 0.5) * 0.5
 
 
+@pytest.mark.parametrize(
+    "name, widths",
+    [
+        ("Float64", [2 / 16] * 3),  # from -1 to 1
+        ("IntegerObservation", [205 / 16] * 4),  # from -5 to 200
+        ("Dict", [1 / 16, 18 / 16, 18 / 16]),  # the height, then both velocities
+    ],
+)
+def test_bits_of_bounds_in_any_numbers(name, widths):
+    env = EnvSettings(f"envs_for_tests:{name}-v0", observation_bits=4).make(unit_actions=False)
+    np.testing.assert_array_equal(env.width, np.float32(widths))
+
+
 def test_bits_of_bounds_that_there_are_not_are_refused_with_the_cure():
     with pytest.raises(UserError, match=r"observation_bits.*no bounds.*\(bits, range\)"):
         EnvSettings("Reacher-v5", observation_bits=8).make()

@@ -369,9 +369,11 @@ class _Checked(gym.Wrapper):
     def __init__(self, env, name):
         super().__init__(env)
         self._name = name
-        self.observation_space = Box(-np.inf, np.inf, env.observation_space.shape, np.float32)
-        if env.observation_space.dtype == np.float32:
-            self.observation_space = env.observation_space
+        space = env.observation_space
+        if space.dtype != np.float32:
+            with np.errstate(over="ignore"):
+                space = Box(space.low.astype(np.float32), space.high.astype(np.float32))  # bounds beyond it are none
+        self.observation_space = space
 
     def reset(self, **kwargs):
         result = self._call(self.env.reset, **kwargs)
