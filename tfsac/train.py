@@ -100,7 +100,7 @@ def train(logdir, settings, restored=None, overwrite=False, ray_address=None):
 
 def _train(logdir, settings, loop, evaluation_env, log, interrupts):
     """The loop with its checkpoints and evaluations, to its end or an interrupt; -> a warning that was printed."""
-    options, warned = loop.options, None
+    options, warned = TrainSettings(**settings["train"]), None
 
     def save():
         facts, arrays = loop.get_state()
