@@ -64,7 +64,7 @@ RUNS = [
     ("inverted_pendulum", "crossq", 1, 10_000),
     ("ant", "crossq", 1, 100_000),
     ("reacher", "crossq", 1, 50_000),
-    ("half_cheetah", "crossq", 1, 100_000),
+    ("half_cheetah", "crossq", 1, 300_000),
     ("walker2d", "crossq", 1, 100_000),
     ("inverted_double_pendulum", "crossq", 1, 30_000),
     ("swimmer", "crossq", 1, 100_000),
@@ -100,7 +100,7 @@ def train(name, task, setting, seed, steps):
 
 
 def keep(name, steps):
-    """Writes the run's evaluations into the table, the last of them with a hundred episodes."""
+    """Writes the run's evaluations into the table, the last of them with a hundred episodes, as are earlier ends."""
     logdir = RUNS_IN_PROGRESS / name
     flags = f"--logdir={logdir}", "--json", "--episodes=100", *trusted(name.split("-")[0])
     text = run(logdir, "tfsac.evaluate", *flags)
@@ -108,8 +108,11 @@ def keep(name, steps):
         {"run": name, "step": steps, "episode": i, "return": x} for i, x in enumerate(json.loads(text)["returns"])
     ]  # fmt: skip
     with _lock, open(logdir / "evaluations.csv", newline="") as file:
-        way = [{"run": name} | row for row in csv.DictReader(file) if int(row["step"]) != steps]
-        rows = [row for row in read() if row["run"] != name] + way + last
+        before = [row for row in read() if row["run"] == name]
+        hundred = {row["step"] for row in before if row["episode"] == "99" and int(row["step"]) < steps}
+        ends = [row for row in before if row["step"] in hundred]
+        way = [{"run": name} | row for row in csv.DictReader(file) if row["step"] not in {*hundred, str(steps)}]
+        rows = [row for row in read() if row["run"] != name] + way + ends + last
         draft = EVALUATIONS.with_suffix(".draft")
         with gzip.open(draft, "wt", newline="") as table:
             writer = csv.DictWriter(table, ["run", "step", "episode", "return"], "", "ignore", lineterminator="\n")
