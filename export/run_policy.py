@@ -358,24 +358,27 @@ class Live:
         return self._lines.popleft()
 
     def newest(self, line):
-        """The last complete line that has come, line itself if none has since; and how many were passed over."""
+        """The last line that has come and is not empty, else line itself; and how many were passed over."""
         for _ in range(self.MOST):
             if self._over or not select.select([self._descriptor], [], [], 0)[0]:
                 break
             self._read()
         passed_over = len(self._lines)
         if passed_over:
-            line = self._lines[-1]
+            line = next((x for x in reversed(self._lines) if x.strip()), line)
             self._lines.clear()
         return line, passed_over
 
     def _read(self):
         """Waits for some bytes, or the end."""
-        content = os.read(self._descriptor, 65536)
+        try:
+            content = os.read(self._descriptor, 65536)
+        except OSError:  # a socket that was reset, a serial line that was pulled out
+            content = b""
         self._over = not content
         *lines, self._begun = (self._begun + self._decoder.decode(content, final=self._over)).split("\n")
-        if self._over and self._begun:
-            lines.append(self._begun)  # the last one needs no end
+        if self._over and self._begun and not (lines or self._lines):
+            lines.append(self._begun)  # the last one needs no end; behind a whole one it may be cut off
         self._lines += lines
 
 

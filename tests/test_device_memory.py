@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from unittest import mock
 
 import gymnasium as gym
 import numpy as np
@@ -420,6 +421,30 @@ def test_at_the_tick_the_newest_complete_line_is_answered(device, capsys):
     captured = capsys.readouterr()
     assert [line.split()[0] for line in captured.out.splitlines()] == [row[4] for row in rows]
     assert "2 of 6 lines were skipped: a newer one had come at the tick" in captured.err
+
+
+@pytest.mark.parametrize(
+    "sent, newest",
+    [("4 5 6\n7 8", "4 5 6"), ("4 5 6\n7 8 9\n", "7 8 9"), ("4 5 6\n\n", "4 5 6"), ("4 5 6", "4 5 6")],
+)
+def test_what_a_peer_sent_last_counts_if_it_is_a_whole_line(sent, newest):
+    """It may have gone in the middle of a number; alone, a line needs no end."""
+    reading, writing = os.pipe()
+    os.write(writing, f"1 2 3\n{sent}".encode())
+    os.close(writing)
+    live = run_policy.Live(reading)
+    line = next(live)
+    assert line == "1 2 3"
+    assert live.newest(line)[0] == newest
+    os.close(reading)
+
+
+def test_a_connection_that_breaks_is_the_end():
+    def broken(*_):
+        raise ConnectionResetError
+
+    with mock.patch.object(run_policy.os, "read", broken):
+        assert list(run_policy.Live(0)) == []
 
 
 def test_a_file_is_answered_line_by_line_at_a_rate(tmp_path):
