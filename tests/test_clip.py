@@ -87,7 +87,7 @@ def test_a_clip_lasts_as_long_as_it_took_in_the_environment(suffix, tmp_path):
 def test_pendulum_runs_at_its_dt_and_not_at_its_metadata(tmp_path):
     env = EnvSettings("Pendulum-v1", {"render_mode": "rgb_array"}).make(unit_actions=False)
     assert env.metadata["render_fps"] == 30  # which would make it 1.5 times too fast
-    assert clip.control_period(env) == 0.05
+    assert clip.shown_period(env) == 0.05
     clip.play(still, env, seconds=1.0).save(tmp_path / "clip.webp")
     assert sum(duration for duration, _ in frames_of(tmp_path / "clip.webp")) == 1000
 
@@ -96,7 +96,7 @@ def test_pendulum_runs_at_its_dt_and_not_at_its_metadata(tmp_path):
 def test_without_a_dt_the_metadata_count(dt):
     env = Flag()
     env.dt = dt
-    assert clip.control_period(env) == pytest.approx(1 / 7)
+    assert clip.shown_period(env) == pytest.approx(1 / 7)
 
 
 def test_the_return_is_in_the_picture():

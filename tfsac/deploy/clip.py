@@ -191,7 +191,7 @@ def play(act, env, seconds=SECONDS, seed=0):
     """
     name = env.spec.id if env.spec else type(env.unwrapped).__name__
     require(env.render_mode == "rgb_array", f"{name} has no pictures: it does not render as rgb_array")
-    period = control_period(env)
+    period = shown_period(env)
     every = max(1, int(np.ceil(SHORTEST_FRAME / period - 1e-9)))  # steps of one frame
     frames, returns = [], []
     for number, moment in enumerate(_moments(act, env, seconds, seed)):
@@ -215,7 +215,7 @@ class _Moment(NamedTuple):
 def _moments(act, env, seconds, seed):
     """Runs episodes for so long; yields before every step."""
     returns, over = [], True
-    for _ in range(max(1, round(seconds / control_period(env)))):
+    for _ in range(max(1, round(seconds / shown_period(env)))):
         if over:
             observation, _ = env.reset(seed=seed + len(returns))
             total, step, over = 0.0, 0, False
@@ -226,7 +226,7 @@ def _moments(act, env, seconds, seed):
             returns.append(total)
 
 
-def control_period(env):
+def shown_period(env):
     """Seconds between two actions. The metadata may not say: Pendulum's have 30 frames a second, and it steps at 20 Hz.
 
     Environments without a `dt` have nothing but their metadata's render_fps; without that, 1/30 s.

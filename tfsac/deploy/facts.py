@@ -36,8 +36,9 @@ _ACTIONS = {
 # Of gymnasium.wrappers those that step what they wrap once for each action; others may skip, as MaxAndSkipObservation.
 _KEEP_TIME = (
     "ClipAction", "ClipReward", "DelayObservation", "DtypeObservation", "FilterObservation", "FlattenObservation",
-    "FrameStackObservation", "NormalizeReward", "RecordEpisodeStatistics", "RescaleAction", "RescaleObservation",
-    "StickyAction", "TimeAwareObservation", "TimeLimit", "TransformAction", "TransformObservation", "TransformReward",
+    "FrameStackObservation", "OrderEnforcing", "PassiveEnvChecker", "RecordEpisodeStatistics", "RescaleAction",
+    "RescaleObservation", "StickyAction", "TimeAwareObservation", "TimeLimit", "TransformAction",
+    "TransformObservation", "TransformReward",
 )  # fmt: skip
 
 
@@ -55,7 +56,7 @@ def describe(env, settings):
         remembers, also history: how many observations (the present one included) and actions, newest first, and the
         actions' values after a reset. Unknown names are numbered, unknown units empty.
     """
-    rate, unknown = control_rate(env, settings)
+    rate, unknown = control_rate(env)
     plain = settings is not None and not settings.wrappers  # a wrapper may give other observations and actions
     documented_id = settings.id if plain else None
     size, low, high = env.observation_space.shape[0], env.action_space.low, env.action_space.high
@@ -91,13 +92,18 @@ def control_period(env):
     return float(dt) if isinstance(dt, Real) and math.isfinite(dt) and dt > 0 else None
 
 
-def control_rate(env, settings):
-    """Actions in a second, None if unknown; and why, if a wrapper is the reason, else None. Arguments as `describe`."""
-    wrappers = settings.modules()[1:] if settings else []
-    own = [name for name in wrappers if name not in {f"gymnasium.wrappers:{known}" for known in _KEEP_TIME}]
+def control_rate(env):
+    """Actions in a second, None if unknown; and why, if a wrapper is the reason, else None."""
     period = control_period(env)
-    if period and own:
-        return None, f"{own[0].removeprefix('gymnasium.wrappers:')} may take several steps for one action"
+    while period and isinstance(env, gymnasium.Wrapper):
+        kind, env = type(env), env.env
+        package, _, module = kind.__module__.partition(".")
+        if package == "gymnasium" and module.startswith("wrappers"):
+            keeps_time = kind.__name__ in _KEEP_TIME
+        else:
+            keeps_time = package == "tfsac"
+        if not keeps_time:
+            return None, f"{kind.__name__} may take several steps for one action"
     return (1.0 / period if period else None), None
 
 

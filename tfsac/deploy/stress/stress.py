@@ -155,7 +155,7 @@ def look(env, plain, kept, aimless):
     seen = kept.observations[:, :, :size].reshape(-1, size)  # the present one comes first
     seen = seen[np.isfinite(seen[:, 0])]
     half_range = 0.5 * (seen.max(axis=0) - seen.min(axis=0))
-    world = World(env, plain, seen.std(axis=0), half_range, control_rate(plain, env)[0])
+    world = World(env, plain, seen.std(axis=0), half_range, control_rate(plain)[0])
     return world, Baseline(kept._replace(observations=None), float(np.mean(aimless.returns)))
 
 
