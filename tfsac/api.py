@@ -241,20 +241,19 @@ class Learner:
             kept, last = self._kept if place == self._directory else [], checkpoint.steps(folder)[-1:]
             require(
                 last == kept,
-                f"{path}: expected {kept or 'no step'} as its last checkpoint, which this agent was loaded from "
-                f"or has saved, received {last or 'none'}, from another: save this agent elsewhere",
+                f"{path} has changed since this agent was loaded or saved there: expected a last checkpoint of step "
+                f"{kept[0] if kept else 'none'}, received {last[0] if last else 'none'}; save this agent elsewhere",
             )
             directory.write_whole(Path(path) / "config.gin", config.write(self._settings))
-            if place != self._directory:
-                self._log = self._log._replace(bytes={})  # the tables stay where they are
+            log = self._log if place == self._directory else self._log._replace(bytes={})  # the tables stay there
             facts, arrays = self._loop.get_state()
             facts |= {
                 "tfsac": tfsac.__version__,
                 "settings": self._settings,
-                "log": self._log._asdict(),
+                "log": log._asdict(),
                 "history": self.history._asdict(),
             }
-            self._directory = place  # should the disk be full, `save` can be called again
+            self._directory, self._log = place, log  # should the disk be full, `save` can be called again
             try:
                 checkpoint.save(folder, self.step, facts, arrays, self._loop.replay)
             finally:

@@ -80,9 +80,9 @@ def train(logdir, settings, restored=None, overwrite=False, ray_address=None):
 
     with directory.take(logdir, overwrite), _explained(logdir):  # nothing is written before this line
         if restored:
-            last = checkpoint.steps(Path(logdir) / "checkpoints")[-1:]
+            last = max(checkpoint.steps(Path(logdir) / "checkpoints"), default=None)
             gone_on = f"{logdir} has gone on from step {restored.step} to {last} since it was read"
-            require(last == [restored.step], f"{gone_on}: give the command again")
+            require(last == restored.step, f"{gone_on}: give the command again")
             for name in ("non_finite.npz", "traceback.txt"):  # what stopped the run then need not stop it again
                 (Path(logdir) / name).unlink(missing_ok=True)
         directory.write_whole(Path(logdir) / "config.gin", config.write(settings))

@@ -124,8 +124,12 @@ def read_run(logdir, facts=None, replay=True):
                 remembered = restored.env.remembered_actions * transitions.action.shape[1]
                 seen = transitions.observation.shape[1] - remembered
                 observations = seen // restored.env.observation_history  # the newest one comes first
-                if not any((logdir / f"{name}.csv").exists() for name in TABLES):
-                    metrics, training, evaluations = _read_history(restored.facts.get("history", {}))
+                history = restored.facts.get("history", {})
+                if any((logdir / f"{name}.csv").exists() for name in TABLES):
+                    if any(history.values()):
+                        remarks.append("the tables end where Python went on: its steps were not looked at")
+                else:
+                    metrics, training, evaluations = _read_history(history)
                     if not metrics:
                         remarks.append("this run has no tables, and no metrics in its history: was it trained at all?")
             settings["action_dim"] = transitions.action.shape[1]
