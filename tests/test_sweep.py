@@ -1,5 +1,6 @@
 """Sweeps: what is tried, what is left behind, and what happens when a trial or the whole is cut off."""
 
+import fcntl
 import functools
 import signal
 
@@ -184,6 +185,15 @@ def test_another_sweep_is_refused_its_place(swept, arguments):
     assert "Traceback" not in done.err and len(done.err.splitlines()) == 1
 
 
+def is_locked(path):
+    try:
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
+
+
 def test_a_sweep_that_was_killed_goes_on_where_it_stopped(tmp_path):
     """Killed in the middle of a trial that would take for ever, and asked for a little more than it had come to."""
     options, logdir = {"checkpoint_every": 64, "seed": 0}, tmp_path / "out" / "seed0"
@@ -193,7 +203,7 @@ def test_a_sweep_that_was_killed_goes_on_where_it_stopped(tmp_path):
     command.wait_until(lambda: checkpoint.steps(logdir / "checkpoints")[-1:] > [64])
     command.kill()
     command.wait()
-    wait_until(lambda: not directory.is_taken(logdir))  # Ray ends the trial some time after the sweep
+    wait_until(lambda: not is_locked(logdir / ".lock"))  # Ray ends the trial some time after the sweep
     stopped = checkpoint.steps(logdir / "checkpoints")[-1]
     options["total_steps"] = stopped + 100
     done = run("tfsac.sweep", *own_ray, *flags(bindings(**options)), cwd=tmp_path)

@@ -65,18 +65,6 @@ def take(logdir, overwrite):
     return file
 
 
-def is_taken(logdir):
-    """Whether a process trains in the directory now."""
-    try:
-        with open(Path(logdir) / ".lock") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        pass
-    return False
-
-
 def taken_at(logdir):
     """When `take` was last called here, in nanoseconds of that machine's clock; None if it never was."""
     lock = Path(logdir) / ".lock"
