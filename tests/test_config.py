@@ -350,7 +350,7 @@ def test_a_gin_file_is_short_and_builds(name):
     lines = path.read_text().splitlines()
     bindings = config.read([path], [])
     furuta = "furuta" in name  # a machine with all that a real one has
-    assert 2 <= len(bindings) <= (18 if furuta else 9) and len(lines) <= len(bindings) + 3
+    assert 2 <= len(bindings) <= (18 if furuta else 11) and len(lines) <= len(bindings) + 3
     settings = run_settings.read([path], [])
     if "dm_control" in name:
         pytest.importorskip("dm_control", reason="dm_control is an optional extra, not made for Python 3.13")
