@@ -203,7 +203,7 @@ def test_a_guard_that_is_another_or_gone_fails_the_ladder(policy, states, env, r
     assert "guard" in failing(header.load(tmp_path / "policy.h"))
 
 
-def test_a_format_is_one_object(policy, states, env, tmp_path, monkeypatch):
+def test_a_format_is_one_object(policy, states, tmp_path, monkeypatch):
     """Another format needs no other file changed: the pipeline, the ladder and the report take it as it is."""
 
     class Numbers(Format):
@@ -228,7 +228,8 @@ def test_a_format_is_one_object(policy, states, env, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pipeline, "FORMATS", (Numbers(),))
     settings = EnvSettings("Pendulum-v1", wrappers=(("MaxAndSkipObservation", {"skip": 4}),))
-    result = export(policy, states, env, tmp_path / "out", settings, stress=False)
+    skipping = settings.make(unit_actions=False)
+    result = export(policy, states, skipping, tmp_path / "out", settings, stress=False)
     assert result["passed"] and result["artefacts"]["policy.npz"]["verdict"] == "passed"
     text = (tmp_path / "out" / "report.md").read_text()
     assert "| `policy.npz` | a toy | numpy |" in text and "- a note of its own" in text
