@@ -516,17 +516,21 @@ def test_an_action_that_is_a_constant_has_no_error_and_the_report_is_json(tmp_pa
     assert run_policy.selftest(run_policy.Policy(tmp_path / "out" / "policy.tflite"))[0] < 1e-6
 
 
+class Answering(Format):
+    """An empty file, for which a function answers: observation [O] -> action [A]."""
+
+    def __init__(self, file, act):
+        self.file, self._act = file, act
+
+    def write(self, path, deployable):
+        path.write_text("")
+
+    def load(self, path):
+        return self._act
+
+
 def test_a_file_that_answers_nan_fails_and_the_report_is_json_all_the_same(tmp_path, monkeypatch):
-    class Broken(Format):
-        file = "broken"
-
-        def write(self, path, deployable):
-            path.write_text("")
-
-        def load(self, path):
-            return lambda observation: np.full(1, np.nan)
-
-    monkeypatch.setattr(pipeline, "FORMATS", (Broken(),))
+    monkeypatch.setattr(pipeline, "FORMATS", (Answering("broken", lambda observation: np.full(1, np.nan)),))
     result = export(random_policy([2, 8, 1], seed=0), replay(), Task(), tmp_path / "out")
     assert result["passed"] is False
     wrong = ("finite and inside the bounds", "guard", "action error", "return")
@@ -536,16 +540,8 @@ def test_a_file_that_answers_nan_fails_and_the_report_is_json_all_the_same(tmp_p
 
 
 def test_a_file_that_is_not_finite_at_extremes_only_is_reported(tmp_path, monkeypatch):
-    class Unguarded(Format):
-        file = "unguarded"
-
-        def write(self, path, deployable):
-            path.write_text("")
-
-        def load(self, path):
-            return lambda observation: np.float32([np.mean(observation)])
-
-    monkeypatch.setattr(pipeline, "FORMATS", (Unguarded(),))
+    unguarded = Answering("unguarded", lambda observation: np.float32([np.mean(observation)]))
+    monkeypatch.setattr(pipeline, "FORMATS", (unguarded,))
     result = export(random_policy([2, 8, 1], seed=0), replay(), Task(), tmp_path / "out", stress=False)
     assert result["passed"] is False and result["artefacts"]["unguarded"]["return"]
     assert "extreme observations: not finite, at (nan, nan)" in (tmp_path / "out" / "report.md").read_text()

@@ -358,6 +358,13 @@ def flatten_dict(env, observation):
         raise UserError(f"observation: expected a dict with {keys}, received {shown}") from error
 
 
+def wrappers_of(env):
+    """Yields the wrappers around an environment, the outermost first."""
+    while isinstance(env, gym.Wrapper):
+        yield env
+        env = env.env
+
+
 def episode_seed(seed, environment, episode):
     """The seed for the reset of an episode (by number) in an environment (by number) of a run."""
     return int(np.random.SeedSequence([seed, environment, episode]).generate_state(1)[0])
@@ -487,11 +494,7 @@ def _has_wrapper(env, kind):
 
 
 def _find_wrapper(env, kind):
-    while isinstance(env, gym.Wrapper):
-        if isinstance(env, kind):
-            return env
-        env = env.env
-    return None
+    return next((wrapper for wrapper in wrappers_of(env) if isinstance(wrapper, kind)), None)
 
 
 def _in_one_line(error):

@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Dict, flatdim
 
-from tfsac.data.envs import EnvSettings, time_limit
+from tfsac.data.envs import EnvSettings, time_limit, wrappers_of
 from tfsac.errors import UserError, require
 
 # Gymnasium's documentation of the environment, as (name, unit).
@@ -95,14 +95,10 @@ def control_period(env):
 def control_rate(env):
     """Actions in a second, None if unknown; and why, if a wrapper is the reason, else None."""
     period = control_period(env)
-    while period and isinstance(env, gymnasium.Wrapper):
-        kind, env = type(env), env.env
-        package, _, module = kind.__module__.partition(".")
-        if package == "gymnasium" and module.startswith("wrappers"):
-            keeps_time = kind.__name__ in _KEEP_TIME
-        else:
-            keeps_time = package == "tfsac"
-        if not keeps_time:
+    for kind in map(type, wrappers_of(env)):
+        ours = kind.__module__.startswith("tfsac.")
+        keeps_time = ours or (kind.__module__.startswith("gymnasium.wrappers.") and kind.__name__ in _KEEP_TIME)
+        if period and not keeps_time:
             return None, f"{kind.__name__} may take several steps for one action"
     return (1.0 / period if period else None), None
 
@@ -163,9 +159,8 @@ def _named(names, word, count):
 
 def _keys(env):
     """Names from the keys of a Dict observation, in the order in which it is flattened; None where there is none."""
-    while isinstance(env, gymnasium.Wrapper):
-        env = env.env
-        space = env.observation_space
+    for wrapper in wrappers_of(env):
+        space = wrapper.env.observation_space
         if isinstance(space, Dict):
             return [
                 (str(key) if part.shape == () else f"{key}_{i}", "")

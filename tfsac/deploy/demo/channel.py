@@ -1,9 +1,9 @@
 """What tfsac has put between the policy and the machine: a page does it again, in channel.js."""
 
-import gymnasium
 import numpy as np
 from gymnasium.wrappers import FrameStackObservation
 
+from tfsac.data.envs import wrappers_of
 from tfsac.data.imperfections.actions import ActionDelay
 from tfsac.data.imperfections.history import History
 from tfsac.data.imperfections.machine import Randomize
@@ -38,13 +38,12 @@ class Channel:
                 env = env.env
         self.machine, self.is_plain, self.sensors = env, not self._layers, env.observation_space.shape[0]
         self.drawn = []
-        while isinstance(env, gymnasium.Wrapper):
-            if isinstance(env, Randomize):
-                self.drawn = sorted(env.factors)
+        for wrapper in wrappers_of(env):
+            if isinstance(wrapper, Randomize):
+                self.drawn = sorted(wrapper.factors)
             else:
-                known = not isinstance(env, (Seeded, *LAYERS))
-                require(known, f"the page does not know what {type(env).__name__} does, where it stands")
-            env = env.env
+                known = not isinstance(wrapper, (Seeded, *LAYERS))
+                require(known, f"the page does not know what {type(wrapper).__name__} does, where it stands")
 
     def describe(self):
         """What the page needs to know: a dict that JSON can hold."""

@@ -2,10 +2,10 @@
 
 import base64
 
-import gymnasium
 import numpy as np
 
 from tfsac.data import furuta
+from tfsac.data.envs import wrappers_of
 from tfsac.deploy.demo import episodes
 from tfsac.deploy.demo.channel import Channel
 from tfsac.deploy.demo.explain import explain, observe, snapshot
@@ -165,11 +165,8 @@ def _single_steps(act, env, simulation, terms, rng):
 
 def _reward(env):
     """The reward's formula where the page has it and nothing stands between it and the policy; else None."""
-    wrapper = env
-    while isinstance(wrapper, gymnasium.Wrapper):
-        if type(wrapper).__name__ not in TRANSPARENT:
-            return None
-        wrapper = wrapper.env
+    if any(type(wrapper).__name__ not in TRANSPARENT for wrapper in wrappers_of(env)):
+        return None
     bare = env.unwrapped
     name = f"{type(bare).__module__.rpartition('.')[2]}.{type(bare).__name__}"
     if name == "reacher_v5.ReacherEnv":

@@ -2,10 +2,9 @@
 
 from typing import NamedTuple
 
-import gymnasium as gym
 import numpy as np
 
-from tfsac.data.envs import EnvSettings
+from tfsac.data.envs import EnvSettings, wrappers_of
 from tfsac.statistics import confidence_interval
 
 
@@ -106,10 +105,9 @@ class Bench:
 
 def _restore(env):
     """Takes back what wrappers have changed in the machine, which the next world shares."""
-    while isinstance(env, gym.Wrapper):
-        if hasattr(type(env), "restore"):
-            env.restore()
-        env = env.env
+    for wrapper in wrappers_of(env):
+        if hasattr(type(wrapper), "restore"):
+            wrapper.restore()
 
 
 def worst(returns):
