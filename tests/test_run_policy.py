@@ -167,10 +167,12 @@ def test_a_file_with_damaged_metadata_is_refused_or_runs(policy_file, data):
 
 
 RELEASED = {  # Pendulum's and Reacher's by tfsac 0.1
+    "cheetah_run": "shimmy:dm_control/cheetah-run-v0",
     "furuta": "tfsac.data.furuta:Furuta-v0",
     "half_cheetah": "HalfCheetah-v5",
     "pendulum": "Pendulum-v1",
     "reacher": "Reacher-v5",
+    "reacher_hard": "shimmy:dm_control/reacher-hard-v0",
     "walker2d": "Walker2d-v5",
 }
 

@@ -32,12 +32,17 @@ class Agent(sb3_peer.Agent):
         jax.block_until_ready((policy.actor_state, policy.qf_state, self.model.ent_coef_state))
 
 
-def build(env, options):
+def prepare(options):
+    """Threads and device, for what JAX reads when it is imported."""
     # More threads than one: XLA's own choice, a pool as large as the set of cores.
     if options.threads == 1:
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
         os.environ["NPROC"] = "1"  # the size of XLA's pool
     os.environ["JAX_PLATFORMS"] = "cpu"
+
+
+def build(env, options):
+    prepare(options)
     from sbx import SAC
 
     rates = {}
