@@ -1,0 +1,63 @@
+"""Seconds of training until a level is reached: python benchmarks/any_task/race.py --sbx=sbx/bin/python
+
+tfsac's crossq, then SBX's CrossQ and SAC, one after the other on one core, all as they come but for the critics of
+SBX's CrossQ: 256 units instead of 1,024. Evaluated every 5,000 steps on ten starts; adds each training to
+results/race.csv.gz (run, step, seconds, episode, return) and skips what is there. seconds is the wall clock since the
+first step, compilation included, imports and evaluations not.
+"""
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent
+PEERS = HERE.parent / "peers"
+sys.path.insert(0, str(HERE.parent))
+
+from study.results import Table  # noqa: E402
+
+RACE = Table(HERE / "results" / "race.csv.gz", ("step", "seconds", "episode", "return"))
+ENV_ID, LEVEL = "HalfCheetah-v5", 6_000
+STEPS = {"crossq": 40_000, "sbx_crossq": 100_000, "sbx_sac": 100_000}
+
+
+def train(contender, seed, sbx):
+    """Trains one and keeps what came of it."""
+    command = {
+        "crossq": [sys.executable, PEERS / "tfsac_learner.py", "learn", "--algorithm=crossq"],
+        "sbx_crossq": [sbx, PEERS / "sbx_crossq_peer.py", "learn", "--hyperparameters=defaults"],
+        "sbx_sac": [sbx, PEERS / "sbx_peer.py", "learn", "--hyperparameters=defaults"],
+    }[contender]
+    command += [f"--env_id={ENV_ID}", f"--seed={seed}", f"--total_steps={STEPS[contender]}", "--eval_every=5000"]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "rows.csv"
+        environment = os.environ | {"PYTHONPATH": str(HERE.parents[1])}
+        subprocess.run([*command, f"--out={out}"], check=True, env=environment)
+        with open(out, newline="") as file:
+            RACE.add(f"{contender}-seed{seed}", [tuple(row.values()) for row in csv.DictReader(file)])
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--sbx", required=True)
+    parser.add_argument("--seeds", type=int, default=1)
+    options = parser.parse_args()
+    for seed in range(options.seeds):
+        for contender in STEPS:
+            if f"{contender}-seed{seed}" not in RACE.runs():
+                train(contender, seed, options.sbx)
+    for name, rows in RACE.runs().items():
+        seconds = {int(row["step"]): float(row["seconds"]) for row in rows}
+        means = {x: np.mean([float(row["return"]) for row in rows if int(row["step"]) == x]) for x in seconds}
+        solved = [step for step, mean in means.items() if mean >= LEVEL]
+        print(name, f"{solved[0]} steps, {seconds[solved[0]]:.0f} s" if solved else f"not in {max(seconds.values())} s")
+
+
+if __name__ == "__main__":
+    main()
