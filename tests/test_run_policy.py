@@ -167,6 +167,7 @@ def test_a_file_with_damaged_metadata_is_refused_or_runs(policy_file, data):
 
 
 RELEASED = {  # Pendulum's and Reacher's by tfsac 0.1
+    "ant": "Ant-v5",
     "cheetah_run": "shimmy:dm_control/cheetah-run-v0",
     "furuta": "tfsac.data.furuta:Furuta-v0",
     "half_cheetah": "HalfCheetah-v5",
