@@ -32,7 +32,7 @@ TASKS = {
     "pendulum-sac-1_step_per_call": (
         "gin/sac/pendulum.gin", ["train.steps_per_call = 1"], {10_000: None, 20_000: None}
     ),
-    "dm_control_reacher_easy-sac": ("gin/dm_control_reacher_easy.gin", [], {100_000: 700}),
+    "dm_control_reacher_easy-sac": ("gin/sac/dm_control_reacher_easy.gin", [], {100_000: 700}),
     **{
         f"{task}-sac-policy_{width}": (
             f"gin/{task}.gin", [f"SAC.policy_hidden_units = ({width}, {width})", *BEFORE_TUNING], {step: None},

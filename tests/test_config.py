@@ -322,7 +322,6 @@ ALGORITHMS = {
     "furuta_settle.gin": SAC,
     "furuta_anneal.gin": SAC,
     "dm_control_pendulum_swingup.gin": SAC,
-    "dm_control_reacher_easy.gin": SAC,
 }  # by folder or file; of others CrossQ
 
 

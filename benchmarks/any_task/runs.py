@@ -6,13 +6,13 @@ in results/evaluations.csv.gz: run, step, episode, return. Evaluations have ten 
 """
 
 import csv
+import fcntl
 import fnmatch
 import gzip
 import json
 import os
 import subprocess
 import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,6 +38,11 @@ TASKS = {
     "cheetah_run": "shimmy:dm_control/cheetah-run-v0",
     "pendulum_swingup": "shimmy:dm_control/pendulum-swingup-v0",
     "reacher_hard": "shimmy:dm_control/reacher-hard-v0",
+    "reacher_easy": "shimmy:dm_control/reacher-easy-v0",
+    "cartpole_swingup": "shimmy:dm_control/cartpole-swingup-v0",
+    "walker_walk": "shimmy:dm_control/walker-walk-v0",
+    "bipedal_walker": "BipedalWalker-v3",
+    "mountain_car": "MountainCarContinuous-v0",
 }
 # What a task needs of its own, in every setting.
 OWN = {
@@ -45,42 +50,72 @@ OWN = {
     "inverted_pendulum": ["train.eval_every = 2_000"],
     "inverted_double_pendulum": ["train.eval_every = 5_000"],
     "reacher": ["train.eval_every = 5_000"],
+    "mountain_car": [
+        "train.eval_every = 5_000",
+        "env.wrappers = [('StickyAction', {'repeat_action_probability': 0.9})]",
+    ],
     "swimmer": ["CrossQ.discount = 0.999"],
 }
+BEYOND_JOINTS = [f"include_{x}_in_observation" for x in ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")]
+SAC_FAST = ["train.algorithm = 'sac'", *(f"SAC.{x}_learning_rate = 1e-3" for x in ("policy", "q", "alpha"))]
 # One line a setting: what it has that train.algorithm = 'crossq' has not.
 SETTINGS = {
     "crossq": [],
     "sac": ["train.algorithm = 'sac'"],
+    "sac_fast": SAC_FAST,
+    "sac_entropy": ["train.algorithm = 'sac'", "SAC.target_entropy = 0.0"],
+    "sac_short": ["train.algorithm = 'sac'", "env.max_episode_steps = 200"],
+    "sac_near": [*SAC_FAST, "SAC.discount = 0.98"],
+    "sac_far": [*SAC_FAST, "SAC.discount = 0.995"],
+    "no_contact": ["env.kwargs = {'include_cfrc_ext_in_observation': False}"],
+    "fixed_alpha": ["CrossQ.alpha_learning_rate = 0.0", "CrossQ.initial_alpha = 0.05"],
+    "normalised_policy": ["train.algorithm = 'variants:NormalisedPolicy'"],
+    "joints_only": [f"env.kwargs = {dict.fromkeys(BEYOND_JOINTS, False)}"],
+    "large_epsilon": ["train.algorithm = 'variants:large_epsilon'"],
     "half_gradient": ["train.algorithm = 'variants:half_gradient'"],
     "plain_output": ["train.algorithm = 'variants:plain_output'"],
     "batch_128": ["train.batch_size = 128"],
 }
 # task, setting, seeds, steps
 RUNS = [
-    ("half_cheetah", "crossq", 1, 40_000),
-    ("half_cheetah", "batch_128", 1, 40_000),
-    ("pendulum", "crossq", 1, 10_000),
-    ("hopper", "crossq", 1, 100_000),
-    ("inverted_pendulum", "crossq", 1, 10_000),
-    ("ant", "crossq", 1, 100_000),
-    ("reacher", "crossq", 1, 50_000),
     ("half_cheetah", "crossq", 1, 300_000),
-    ("walker2d", "crossq", 1, 100_000),
-    ("inverted_double_pendulum", "crossq", 1, 30_000),
-    ("swimmer", "crossq", 1, 100_000),
-    ("pusher", "crossq", 1, 100_000),
-    ("cheetah_run", "crossq", 1, 100_000),
-    ("humanoid", "crossq", 1, 70_000),
-    ("humanoid_standup", "crossq", 1, 60_000),
-    ("pendulum_swingup", "crossq", 1, 40_000),
-    ("pendulum_swingup", "sac", 1, 100_000),
-    ("reacher_hard", "crossq", 1, 100_000),
+    ("half_cheetah", "batch_128", 1, 40_000),
+    ("half_cheetah", "normalised_policy", 1, 30_000),
     ("half_cheetah", "half_gradient", 1, 40_000),
-    ("hopper", "half_gradient", 1, 60_000),
     ("half_cheetah", "plain_output", 1, 40_000),
+    ("hopper", "crossq", 2, 100_000),
+    ("hopper", "half_gradient", 1, 60_000),
+    ("walker2d", "crossq", 1, 100_000),
+    ("ant", "crossq", 1, 100_000),
+    ("ant", "no_contact", 1, 100_000),
+    ("ant", "normalised_policy", 1, 60_000),
+    ("ant", "large_epsilon", 1, 30_000),
+    ("reacher", "crossq", 1, 50_000),
+    ("pendulum", "crossq", 1, 10_000),
+    ("inverted_pendulum", "crossq", 1, 10_000),
+    ("inverted_double_pendulum", "crossq", 1, 30_000),
+    ("pusher", "crossq", 1, 100_000),
+    ("swimmer", "crossq", 1, 100_000),
+    ("humanoid", "crossq", 1, 70_000),
+    ("humanoid", "normalised_policy", 1, 40_000),
+    ("humanoid", "joints_only", 1, 30_000),
+    ("humanoid_standup", "crossq", 1, 60_000),
+    ("mountain_car", "crossq", 1, 30_000),
+    ("bipedal_walker", "crossq", 1, 100_000),
+    ("bipedal_walker", "sac_near", 1, 100_000),
+    ("cheetah_run", "crossq", 1, 100_000),
+    ("walker_walk", "crossq", 1, 100_000),
+    ("cartpole_swingup", "crossq", 1, 100_000),
+    ("reacher_easy", "crossq", 1, 100_000),
+    ("reacher_hard", "crossq", 1, 100_000),
+    ("pendulum_swingup", "crossq", 1, 40_000),
+    ("pendulum_swingup", "fixed_alpha", 1, 50_000),
+    ("pendulum_swingup", "sac", 1, 100_000),
+    ("pendulum_swingup", "sac_fast", 1, 100_000),
+    ("pendulum_swingup", "sac_entropy", 1, 100_000),
+    ("pendulum_swingup", "sac_far", 1, 60_000),
+    ("pendulum_swingup", "sac_short", 1, 50_000),
 ]
-
-_lock = threading.Lock()
 
 
 def train(name, task, setting, seed, steps):
@@ -107,7 +142,8 @@ def keep(name, steps):
     last = [
         {"run": name, "step": steps, "episode": i, "return": x} for i, x in enumerate(json.loads(text)["returns"])
     ]  # fmt: skip
-    with _lock, open(logdir / "evaluations.csv", newline="") as file:
+    with open(RESULTS / "lock", "w") as lock, open(logdir / "evaluations.csv", newline="") as file:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         before = [row for row in read() if row["run"] == name]
         hundred = {row["step"] for row in before if row["episode"] == "99" and int(row["step"]) < steps}
         ends = [row for row in before if row["step"] in hundred]

@@ -1,9 +1,13 @@
 """CrossQ as it might have been: what `runs.py` compares, each a subclass that differs from `crossq` in one thing."""
 
+import keras
 import tensorflow as tf
 
+from tfsac.algorithms import normalised_q
+from tfsac.algorithms.adam import Adam
 from tfsac.algorithms.crossq import CrossQ
 from tfsac.algorithms.normalised_q import EPSILON, NormalisedDense, NormalisedQ
+from tfsac.policy import LOG_STD_MAX, LOG_STD_MIN
 
 
 class NoAffine(NormalisedDense):
@@ -64,6 +68,20 @@ def _of_half(x, mean, variance, gamma, beta, kernel, bias):
     return tf.nn.bias_add(tf.matmul(shifted, scaled_kernel), bias), gradient
 
 
+class LargeEpsilon(NormalisedDense):
+    """A variance that hardly is one makes its input 3 times as large at most, not 32 times."""
+
+    def call(self, x, training):
+        weights, more = (self.gamma.value, self.beta.value, self.kernel.value, self.bias.value), 0.1 - EPSILON
+        if not training:
+            variance = self.moving_variance.value + more
+            return normalised_q._normalised_dense(x, self.moving_mean.value, variance, *weights)
+        super().call(x, training)  # moves the statistics
+        mean = tf.reduce_mean(x, 0)
+        variance = tf.reduce_mean(tf.math.squared_difference(x, mean), 0) + more
+        return normalised_q._normalised_dense_of_own_statistics(x, mean, variance, *weights)
+
+
 class _Q(NormalisedQ):
     @property
     def trainable_variables(self):
@@ -71,9 +89,10 @@ class _Q(NormalisedQ):
         return [x for y in layers for x in y.trainable_variables if x.name not in getattr(y, "frozen", ())]
 
 
-def _variant(dense, name, output=None):
+def _variant(dense, name, output=None, first=None):
     def make_dense(self, inputs, units, initializer, layer_name):
         kind = output if output and layer_name == "output" else dense
+        kind = first if first and layer_name == "hidden_0" else kind
         return kind(inputs, units, initializer, layer_name)
 
     q = type("Q", (_Q,), {"make_dense": make_dense})
@@ -83,4 +102,37 @@ def _variant(dense, name, output=None):
 no_affine = _variant(NoAffine, "no_affine")
 no_gamma = _variant(NoGamma, "no_gamma")
 half_gradient = _variant(HalfGradient, "half_gradient")
+large_epsilon = _variant(NormalisedDense, "large_epsilon", first=LargeEpsilon)
 plain_output = _variant(NormalisedDense, "plain_output", output=Plain)
+
+
+def _copied(policy, observation, inputs):
+    layers = {x.name: type(x).from_config(x.get_config()) for x in policy.layers if isinstance(x, keras.layers.Dense)}
+    hidden = inputs
+    for name in sorted(x for x in layers if x.startswith("hidden")):
+        hidden = layers[name](hidden)
+    log_std = keras.ops.clip(layers["log_std"](hidden), LOG_STD_MIN, LOG_STD_MAX)
+    return keras.Model(observation, (layers["mu"](hidden), log_std))
+
+
+class NormalisedPolicy(CrossQ):
+    """A policy whose observations are normalised with the first critic's moving statistics."""
+
+    name = "normalised_policy"
+
+    def __init__(self, observation_dim, action_dim, *arguments, **settings):
+        super().__init__(observation_dim, action_dim, *arguments, **settings)
+        plain, rate = self.policy, self.policy_optimizer.learning_rate
+        observation = keras.Input([observation_dim], name="observation", dtype="float32")
+        inputs = keras.layers.BatchNormalization(
+            epsilon=EPSILON, center=False, scale=False, name="normalise", dtype="float32"
+        )(observation, training=False)
+        self.policy = _copied(plain, observation, inputs)
+        self.policy_optimizer = Adam(self.policy.trainable_variables, rate, self.beta_1)
+
+    def update_critics(self, batch, noise):
+        metrics = super().update_critics(batch, noise)
+        first, own = self.q1.hidden[0], self.policy.get_layer("normalise")
+        own.moving_mean.value.assign(first.moving_mean.value[: self.observation_dim])
+        own.moving_variance.value.assign(first.moving_variance.value[: self.observation_dim])
+        return metrics
