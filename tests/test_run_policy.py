@@ -171,6 +171,7 @@ RELEASED = {  # Pendulum's and Reacher's by tfsac 0.1
     "cheetah_run": "shimmy:dm_control/cheetah-run-v0",
     "furuta": "tfsac.data.furuta:Furuta-v0",
     "half_cheetah": "HalfCheetah-v5",
+    "hopper": "Hopper-v5",
     "pendulum": "Pendulum-v1",
     "reacher": "Reacher-v5",
     "reacher_hard": "shimmy:dm_control/reacher-hard-v0",
