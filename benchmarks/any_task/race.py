@@ -24,7 +24,7 @@ from study.results import Table  # noqa: E402
 
 RACE = Table(HERE / "results" / "race.csv.gz", ("step", "seconds", "episode", "return"))
 ENV_ID, LEVEL = "HalfCheetah-v5", 6_000
-STEPS = {"crossq": 40_000, "sbx_crossq": 100_000, "sbx_sac": 100_000}
+STEPS = {"crossq": 40_000, "sbx_crossq": 70_000, "sbx_sac": 70_000}
 
 
 def train(contender, seed, sbx):
