@@ -336,10 +336,11 @@ def test_every_task_of_gymnasiums_mujoco_has_a_file_and_data_is_all_there_is():
 
 
 def test_every_file_has_a_result():
-    pages = {page: (GIN.parent / "docs" / page).read_text() for page in ("results.md", "robustness.md", "furuta.md")}
+    pages = {page: (GIN.parent / "docs" / page).read_text() for page in ("results.md", "crossq.md", "robustness.md", "furuta.md")}
     for name in FILES:
         task = run_settings.read([GIN / name], [])["env"]["id"].rpartition(":")[2]
-        rows = [line for line in pages["results.md"].splitlines() if line.startswith("| ") and task in line]
+        tables = (pages["results.md"] + pages["crossq.md"]).splitlines()
+        rows = [line for line in tables if line.startswith("| ") and task in line]
         assert rows or f"gin/{name}" in pages["robustness.md"] + pages["furuta.md"], name
 
 

@@ -1,4 +1,4 @@
-"""Writes what runs.py trained into docs/results.md: python benchmarks/any_task/report.py
+"""Writes what runs.py trained into docs/crossq.md: python benchmarks/any_task/report.py
 
 The return of the deterministic policy at a step is the mean of its evaluation's episodes: ten on the way, a hundred at
 a run's end, which stand in bold. Seeds are shown one by one.
@@ -11,7 +11,7 @@ import numpy as np
 import runs
 
 MARKS = (2_000, 3_000, 5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 80_000, 100_000, 200_000, 300_000)
-PAGE = Path(__file__).parents[2] / "docs/results.md"
+PAGE = Path(__file__).parents[2] / "docs/crossq.md"
 BEGIN, END = "<!-- any task: written by benchmarks/any_task/report.py -->", "<!-- end of any task -->"
 
 
