@@ -140,7 +140,7 @@ def keep(name, steps):
     last = [
         {"run": name, "step": steps, "episode": i, "return": x} for i, x in enumerate(json.loads(text)["returns"])
     ]  # fmt: skip
-    with open(RESULTS / "lock", "w") as lock, open(logdir / "evaluations.csv", newline="") as file:
+    with open(__file__) as lock, open(logdir / "evaluations.csv", newline="") as file:
         fcntl.flock(lock, fcntl.LOCK_EX)
         before = [row for row in read() if row["run"] == name]
         hundred = {row["step"] for row in before if row["episode"] == "99" and int(row["step"]) < steps}
