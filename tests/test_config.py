@@ -336,12 +336,14 @@ def test_every_task_of_gymnasiums_mujoco_has_a_file_and_data_is_all_there_is():
 
 
 def test_every_file_has_a_result():
-    pages = {page: (GIN.parent / "docs" / page).read_text() for page in ("results.md", "crossq.md", "robustness.md", "furuta.md")}
+    results, crossq, robustness, furuta = (
+        (GIN.parent / "docs" / f"{page}.md").read_text() for page in ("results", "crossq", "robustness", "furuta")
+    )
+    tables = (results + crossq).splitlines()
     for name in FILES:
         task = run_settings.read([GIN / name], [])["env"]["id"].rpartition(":")[2]
-        tables = (pages["results.md"] + pages["crossq.md"]).splitlines()
         rows = [line for line in tables if line.startswith("| ") and task in line]
-        assert rows or f"gin/{name}" in pages["robustness.md"] + pages["furuta.md"], name
+        assert rows or f"gin/{name}" in robustness + furuta, name
 
 
 @pytest.mark.parametrize("name", FILES)
