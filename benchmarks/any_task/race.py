@@ -30,7 +30,7 @@ STEPS = {"crossq": 40_000, "sbx_crossq": 70_000, "sbx_sac": 70_000}
 def train(contender, seed, sbx):
     """Trains one and keeps what came of it."""
     command = {
-        "crossq": [sys.executable, PEERS / "tfsac_learner.py", "learn", "--algorithm=crossq"],
+        "crossq": [sys.executable, PEERS / "tfsac_learner.py", "learn"],
         "sbx_crossq": [sbx, PEERS / "sbx_crossq_peer.py", "learn", "--hyperparameters=defaults"],
         "sbx_sac": [sbx, PEERS / "sbx_peer.py", "learn", "--hyperparameters=defaults"],
     }[contender]

@@ -1,9 +1,7 @@
-"""tfsac behind `peer.learn`: python benchmarks/peers/tfsac_learner.py learn --env_id=Hopper-v5 --algorithm=crossq ...
+"""tfsac's crossq behind `peer.learn`: python benchmarks/peers/tfsac_learner.py learn --env_id=Hopper-v5 ...
 
-Runs in tfsac's own environment, with the algorithm's default settings; the options are those of peer.py.
+Runs in tfsac's own environment, with default settings; the other options are those of peer.py.
 """
-
-import sys
 
 import peer
 
@@ -28,8 +26,6 @@ class Agent:
 
 
 def main():
-    algorithm = next(x for x in sys.argv if x.startswith("--algorithm="))
-    sys.argv.remove(algorithm)
     options = peer.read_options(learns=True)
     peer.limit(options.threads)
 
@@ -39,8 +35,8 @@ def main():
     from tfsac.run.loop import make_loop
 
     train.set_threads()
-    params = [f"train.algorithm = {algorithm.partition('=')[2]!r}", f"env.id = {options.env_id!r}"]
-    loop = make_loop(settings.read([], [*params, f"train.seed = {options.seed}"]))
+    params = ["train.algorithm = 'crossq'", f"env.id = {options.env_id!r}", f"train.seed = {options.seed}"]
+    loop = make_loop(settings.read([], params))
     peer.learn(Agent(loop), options, make_env(options.env_id))
 
 
