@@ -11,6 +11,7 @@ import pkgutil
 import re
 import runpy
 import shlex
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -252,6 +253,21 @@ def test_ctrl_c_in_the_first_second_of_a_command_is_no_traceback(monkeypatch, ca
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 130 and capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "error, status, said",
+    [
+        ("KeyboardInterrupt", -signal.SIGINT, r"interrupted\n"),
+        ("RuntimeError('broken')", 1, r"Traceback(.|\n)*broken\n"),
+    ],
+)
+def test_so_it_is_of_python_m_and_any_other_error_of_an_import_keeps_its_traceback(error, status, said, tmp_path):
+    (tmp_path / "absl.py").write_text(f"raise {error}")  # found before the library, and imported early
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    command = [sys.executable, "-m", "tfsac.evaluate"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == status and re.fullmatch(said, done.stderr)
 
 
 # Python

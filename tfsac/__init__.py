@@ -1,5 +1,6 @@
 """tfsac: Soft Actor-Critic in TensorFlow, from training to device."""
 
+import sys
 from typing import TYPE_CHECKING
 
 __version__ = "0.2.0.dev0"
@@ -16,3 +17,14 @@ def __getattr__(name):
     from tfsac import api
 
     return getattr(api, name)
+
+
+def _end_in_one_word(kind, error, trace):
+    if issubclass(kind, KeyboardInterrupt):
+        print("interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+if sys.argv[:1] == ["-m"]:  # python -m tfsac.train: what it imports takes a second, in which it may be interrupted
+    sys.excepthook = _end_in_one_word
