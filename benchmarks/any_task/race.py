@@ -1,9 +1,9 @@
-"""Seconds of training until a level is reached: python benchmarks/any_task/race.py --sbx=sbx/bin/python
+"""Seconds of training until a level is reached: python benchmarks/any_task/race.py Hopper-v5 --sbx=sbx/bin/python
 
-tfsac's crossq, then SBX's CrossQ and SAC, one after the other on one core, all as they come but for the critics of
-SBX's CrossQ: 256 units instead of 1,024. Evaluated every 5,000 steps on ten starts; adds each training to
-results/race.csv.gz (run, step, seconds, episode, return) and skips what is there. seconds is the wall clock since the
-first step, compilation included, imports and evaluations not.
+tfsac's crossq as the task's gin file has it, then SBX's CrossQ and SAC as they come, but for the critics of SBX's
+CrossQ: 256 units instead of 1,024. One after the other on one core, evaluated every 5,000 steps on ten starts; adds
+each training to results/race.csv.gz (run, step, seconds, episode, return) and skips what is there. seconds is the wall
+clock since the first step, compilation included, imports and evaluations not. A run is called task-contender-seedN.
 """
 
 import argparse
@@ -23,39 +23,43 @@ sys.path.insert(0, str(HERE.parent))
 from study.results import Table  # noqa: E402
 
 RACE = Table(HERE / "results" / "race.csv.gz", ("step", "seconds", "episode", "return"))
-ENV_ID, LEVEL = "HalfCheetah-v5", 6_000
-STEPS = {"crossq": 40_000, "sbx_crossq": 70_000, "sbx_sac": 70_000}
+CONTENDERS = ("crossq", "sbx_crossq", "sbx_sac")
+LEVELS = {"HalfCheetah-v5": 6_000, "Hopper-v5": 2_500}
+STEPS = {"HalfCheetah-v5": (40_000, 70_000, 70_000), "Hopper-v5": (60_000, 60_000, 60_000)}  # one a contender
 
 
-def train(contender, seed, sbx):
+def train(task, contender, seed, sbx):
     """Trains one and keeps what came of it."""
     command = {
         "crossq": [sys.executable, PEERS / "tfsac_learner.py", "learn"],
         "sbx_crossq": [sbx, PEERS / "sbx_crossq_peer.py", "learn", "--hyperparameters=defaults"],
         "sbx_sac": [sbx, PEERS / "sbx_peer.py", "learn", "--hyperparameters=defaults"],
     }[contender]
-    command += [f"--env_id={ENV_ID}", f"--seed={seed}", f"--total_steps={STEPS[contender]}", "--eval_every=5000"]
+    steps = STEPS[task][CONTENDERS.index(contender)]
+    command += [f"--env_id={task}", f"--seed={seed}", f"--total_steps={steps}", "--eval_every=5000"]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.csv"
         environment = os.environ | {"PYTHONPATH": str(HERE.parents[1])}
         subprocess.run([*command, f"--out={out}"], check=True, env=environment)
         with open(out, newline="") as file:
-            RACE.add(f"{contender}-seed{seed}", [tuple(row.values()) for row in csv.DictReader(file)])
+            RACE.add(f"{task}-{contender}-seed{seed}", [tuple(row.values()) for row in csv.DictReader(file)])
 
 
 def main():
     parser = argparse.ArgumentParser()
+    parser.add_argument("task", choices=LEVELS)
     parser.add_argument("--sbx", required=True)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
     for seed in range(options.seeds):
-        for contender in STEPS:
-            if f"{contender}-seed{seed}" not in RACE.runs():
-                train(contender, seed, options.sbx)
+        for contender in options.contenders:
+            if f"{options.task}-{contender}-seed{seed}" not in RACE.runs():
+                train(options.task, contender, seed, options.sbx)
     for name, rows in RACE.runs().items():
         seconds = {int(row["step"]): float(row["seconds"]) for row in rows}
         means = {x: np.mean([float(row["return"]) for row in rows if int(row["step"]) == x]) for x in seconds}
-        solved = [step for step, mean in means.items() if mean >= LEVEL]
+        solved = [step for step, mean in means.items() if mean >= LEVELS[name.rsplit("-", 2)[0]]]
         print(name, f"{solved[0]} steps, {seconds[solved[0]]:.0f} s" if solved else f"not in {max(seconds.values())} s")
 
 

@@ -1,7 +1,8 @@
 """Writes what runs.py trained into docs/crossq.md: python benchmarks/any_task/report.py
 
-The return of the deterministic policy at a step is the mean of its evaluation's episodes: ten on the way, a hundred at
-a run's end, which stand in bold. Seeds are shown one by one.
+Two tables: what was aimed at beside what came of it, and the returns on the way there. The return of the deterministic
+policy at a step is the mean of its evaluation's episodes: ten on the way, in bold a hundred. Of five seeds it says the
+interquartile mean and its 95 % interval, too, for which it needs rliable: see requirements.txt of the study.
 """
 
 import collections
@@ -9,8 +10,41 @@ from pathlib import Path
 
 import numpy as np
 import runs
+from rliable import library
+from scipy.stats import trim_mean
 
 MARKS = (2_000, 3_000, 5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 80_000, 100_000, 200_000, 300_000)
+# task, setting, steps, return of at least; of Pendulum and Reacher 8 and 0.15 below optimal control
+AIMS = [
+    ("pendulum", "units_128", 5_000, -142.2),
+    ("reacher", "crossq", 50_000, -3.39),
+    ("half_cheetah", "crossq", 100_000, 7_000),
+    ("half_cheetah", "crossq", 300_000, 10_000),
+    ("hopper", "units_128", 100_000, 2_700),
+    ("hopper", "units_128", 300_000, 3_000),
+    ("walker2d", "units_128", 100_000, 2_500),
+    ("walker2d", "units_128", 300_000, 4_500),
+    ("ant", "crossq", 100_000, 1_500),
+    ("ant", "no_contact", 100_000, 1_500),
+    ("ant", "no_contact", 300_000, 4_000),
+    ("humanoid", "crossq", 100_000, 1_500),
+    ("humanoid", "crossq", 300_000, 6_000),
+    ("humanoid_standup", "crossq", 300_000, 150_000),
+    ("swimmer", "crossq", 100_000, 100),
+    ("swimmer", "crossq", 300_000, 250),
+    ("pusher", "crossq", 100_000, -30),
+    ("inverted_pendulum", "crossq", 10_000, 1_000),
+    ("inverted_double_pendulum", "crossq", 30_000, 9_350),
+    ("cheetah_run", "crossq", 100_000, 400),
+    ("cheetah_run", "crossq", 300_000, 650),
+    ("walker_walk", "crossq", 100_000, 930),
+    ("cartpole_swingup", "crossq", 100_000, 865),
+    ("pendulum_swingup", "sac", 100_000, 820),
+    ("pendulum_swingup", "sac_12_hz", 25_000, 820),
+    ("pendulum_swingup", "sac_12_hz", 50_000, 820),
+    ("reacher_easy", "crossq", 100_000, 935),
+    ("reacher_hard", "crossq", 100_000, 850),
+]
 PAGE = Path(__file__).parents[2] / "docs/crossq.md"
 BEGIN, END = "<!-- any task: written by benchmarks/any_task/report.py -->", "<!-- end of any task -->"
 
@@ -25,24 +59,56 @@ def returns():
     return dict(sorted(episodes.items(), key=lambda item: (order.index(item[0][:2]), item[0][2])))
 
 
-def table():
+def aims():
+    """Markdown: a line an aim, with the means of the seeds that have a hundred episodes there."""
+    lines = ["| task | setting | steps | at least | seeds | together | |", "|---" * 7 + "|"]
+    for task, setting, steps, level in AIMS:
+        runs_of_it = {seed: x.get(steps, []) for (*which, seed), x in returns().items() if which == [task, setting]}
+        means = [np.mean(episodes) for episodes in runs_of_it.values() if len(episodes) == 100]
+        seeds = ", ".join(map(_shown, means))
+        together, verdict = _together(means, level) if means else ("", "not run")
+        lines.append(f"| {_task_id(task)} | {setting} | {steps:,} | {level:,} | {seeds} | {together} | {verdict} |")
+    return "\n".join(lines)
+
+
+def _together(means, level):
+    """What is said of the seeds' means, [N], and whether it is enough."""
+    if len(means) < 5:
+        return (_shown(np.mean(means)) if len(means) > 1 else ""), ("met" if np.mean(means) >= level else "missed")
+    np.random.seed(0)  # what rliable draws from
+    returns = {"": np.array(means)[:, None]}  # [seeds, tasks]
+    points, intervals = library.get_interval_estimates(returns, lambda x: np.array([trim_mean(x[:, 0], 0.25)]))
+    middle, low, high = points[""][0], *intervals[""][:, 0]
+    words = f"{_shown(middle)} ({_shown(low)} to {_shown(high)})"
+    return words, "met" if middle >= level else "missed"
+
+
+def curves():
     """Markdown: a line a run, a column a mark."""
     lines = ["| task | setting | seed | " + " | ".join(f"{mark // 1000}k" for mark in MARKS) + " |"]
     lines.append("|---" * (3 + len(MARKS)) + "|")
     for (task, setting, seed), steps in returns().items():
         cells = [_cell(steps.get(mark, [])) for mark in MARKS]
-        lines.append(f"| {runs.TASKS[task].rpartition(':')[2]} | {setting} | {seed} | " + " | ".join(cells) + " |")
+        lines.append(f"| {_task_id(task)} | {setting} | {seed} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def _cell(episodes):
     if not episodes:
         return ""
-    mean = np.mean(episodes)
-    shown = f"{mean:.2f}" if abs(mean) < 10 else f"{mean:.1f}" if abs(mean) < 200 else f"{mean:.0f}"
+    shown = _shown(np.mean(episodes))
     return f"**{shown}**" if len(episodes) == 100 else shown
+
+
+def _shown(mean):
+    return f"{mean:.2f}" if abs(mean) < 10 else f"{mean:.1f}" if abs(mean) < 200 else f"{mean:.0f}"
+
+
+def _task_id(task):
+    return runs.TASKS[task].rpartition(":")[2]
 
 
 if __name__ == "__main__":
     before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{rest.partition(END)[2]}")
+    text = f"## Aimed at and reached\n\n{aims()}\n\n## On the way\n\n{curves()}"
+    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")

@@ -2,7 +2,8 @@
 
 A run is called task-setting-seedN. Without patterns (as of fnmatch) all of RUNS are made, in their order, as many at a
 time as there are cores, one thread each. A call that was cut off goes on where it stopped; every finished run is kept
-in results/evaluations.csv.gz: run, step, episode, return. Evaluations have ten episodes, a run's last one a hundred.
+in results/evaluations.csv.gz: run, step, episode, return. Evaluations have ten episodes, those of HUNDRED and a run's
+last one a hundred.
 """
 
 import csv
@@ -57,7 +58,21 @@ OWN = {
     "swimmer": ["CrossQ.discount = 0.999"],
 }
 BEYOND_JOINTS = [f"include_{x}_in_observation" for x in ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")]
+NO_CONTACT = "env.kwargs = {'include_cfrc_ext_in_observation': False}"
+REACHER_SCALE = "observation_scale = (1, 1, 1, 1, 10, 10, 0.3, 0.3, 10, 10)"
 SAC_FAST = ["train.algorithm = 'sac'", *(f"SAC.{x}_learning_rate = 1e-3" for x in ("policy", "q", "alpha"))]
+
+
+def units(scope, number):
+    """Settings of networks of two layers of so many units."""
+    return [f"{scope}.{x}_hidden_units = ({number}, {number})" for x in ("policy", "critic")]
+
+
+def control_period(seconds):
+    """The setting by which dm_control asks for an action every so often."""
+    return f"env.kwargs = {{'environment_kwargs': {{'control_timestep': {seconds}}}}}"
+
+
 # One line a setting: what it has that train.algorithm = 'crossq' has not.
 SETTINGS = {
     "crossq": [],
@@ -66,58 +81,93 @@ SETTINGS = {
     "sac_entropy": ["train.algorithm = 'sac'", "SAC.target_entropy = 0.0"],
     "sac_short": ["train.algorithm = 'sac'", "env.max_episode_steps = 200"],
     "sac_far": [*SAC_FAST, "SAC.discount = 0.995"],
-    "no_contact": ["env.kwargs = {'include_cfrc_ext_in_observation': False}"],
+    "sac_25_hz": ["train.algorithm = 'sac'", control_period(0.04)],
+    "sac_12_hz": ["train.algorithm = 'sac'", control_period(0.08)],
+    "crossq_12_hz": [control_period(0.08)],
+    "scaled": ["CrossQ.discount = 0.97", f"CrossQ.{REACHER_SCALE}"],
+    "scaled_64": ["CrossQ.discount = 0.97", f"CrossQ.{REACHER_SCALE}", *units("CrossQ", 64)],
+    "sac_64": [*SAC_FAST, "SAC.discount = 0.97", "SAC.tau = 0.01", f"SAC.{REACHER_SCALE}", *units("SAC", 64)],
+    "units_64": units("CrossQ", 64),
+    "units_64_slow_policy": [*units("CrossQ", 64), "CrossQ.policy_learning_rate = 3e-4"],
+    "units_128": units("CrossQ", 128),
+    "no_contact": [NO_CONTACT],
+    "no_contact_128": [NO_CONTACT, *units("CrossQ", 128)],
     "fixed_alpha": ["CrossQ.alpha_learning_rate = 0.0", "CrossQ.initial_alpha = 0.05"],
     "normalised_policy": ["train.algorithm = 'variants:NormalisedPolicy'"],
     "joints_only": [f"env.kwargs = {dict.fromkeys(BEYOND_JOINTS, False)}"],
     "large_epsilon": ["train.algorithm = 'variants:large_epsilon'"],
     "half_gradient": ["train.algorithm = 'variants:half_gradient'"],
-    "plain_output": ["train.algorithm = 'variants:plain_output'"],
     "batch_128": ["train.batch_size = 128"],
 }
-# task, setting, seeds, steps
+# Trained with a slower control; their hundred episodes are in the task as it comes.
+AS_IT_COMES = ("sac_25_hz", "sac_12_hz", "crossq_12_hz")
+HUNDRED = {"pendulum": (5_000,), "pendulum_swingup": (25_000, 50_000, 100_000)}
+HUNDRED_OF_OTHERS = (50_000, 100_000)
+# task, setting, steps of seed 0, of seed 1, ...
 RUNS = [
-    ("half_cheetah", "crossq", 1, 300_000),
-    ("half_cheetah", "batch_128", 1, 40_000),
-    ("half_cheetah", "normalised_policy", 1, 30_000),
-    ("half_cheetah", "half_gradient", 1, 40_000),
-    ("half_cheetah", "plain_output", 1, 40_000),
-    ("hopper", "crossq", 2, 100_000),
-    ("hopper", "half_gradient", 1, 60_000),
-    ("walker2d", "crossq", 1, 100_000),
-    ("ant", "crossq", 1, 100_000),
-    ("ant", "no_contact", 1, 100_000),
-    ("ant", "normalised_policy", 1, 60_000),
-    ("ant", "large_epsilon", 1, 30_000),
-    ("reacher", "crossq", 1, 50_000),
-    ("pendulum", "crossq", 1, 10_000),
-    ("inverted_pendulum", "crossq", 1, 10_000),
-    ("inverted_double_pendulum", "crossq", 1, 30_000),
-    ("pusher", "crossq", 1, 100_000),
-    ("swimmer", "crossq", 1, 100_000),
-    ("humanoid", "crossq", 1, 70_000),
-    ("humanoid", "normalised_policy", 1, 40_000),
-    ("humanoid", "joints_only", 1, 30_000),
-    ("humanoid_standup", "crossq", 1, 60_000),
-    ("mountain_car", "crossq", 1, 30_000),
-    ("bipedal_walker", "crossq", 1, 100_000),
-    ("cheetah_run", "crossq", 1, 100_000),
-    ("walker_walk", "crossq", 1, 100_000),
-    ("cartpole_swingup", "crossq", 1, 100_000),
-    ("reacher_easy", "crossq", 1, 100_000),
-    ("reacher_hard", "crossq", 1, 100_000),
-    ("pendulum_swingup", "crossq", 1, 40_000),
-    ("pendulum_swingup", "fixed_alpha", 1, 50_000),
-    ("pendulum_swingup", "sac", 1, 100_000),
-    ("pendulum_swingup", "sac_fast", 1, 100_000),
-    ("pendulum_swingup", "sac_entropy", 1, 100_000),
-    ("pendulum_swingup", "sac_far", 1, 60_000),
-    ("pendulum_swingup", "sac_short", 1, 50_000),
+    ("half_cheetah", "crossq", 300_000),
+    ("half_cheetah", "batch_128", 40_000),
+    ("half_cheetah", "normalised_policy", 30_000),
+    ("half_cheetah", "half_gradient", 40_000),
+    ("half_cheetah", "units_128", 50_000),
+    ("hopper", "crossq", 100_000, 100_000),
+    ("hopper", "half_gradient", 60_000),
+    ("hopper", "units_128", 100_000, 100_000, 100_000, 100_000, 100_000),
+    ("hopper", "units_64", 100_000, 100_000, 100_000, 100_000),
+    ("hopper", "units_64_slow_policy", 100_000),
+    ("walker2d", "crossq", 100_000),
+    ("walker2d", "units_128", 100_000, 100_000, 100_000, 100_000, 100_000),
+    ("walker2d", "units_64", 100_000),
+    ("ant", "crossq", 100_000),
+    ("ant", "no_contact", 300_000),
+    ("ant", "no_contact_128", 50_000),
+    ("ant", "normalised_policy", 60_000),
+    ("ant", "large_epsilon", 30_000),
+    ("reacher", "crossq", 50_000),
+    ("reacher", "scaled", 50_000),
+    ("reacher", "scaled_64", 50_000),
+    ("reacher", "sac_64", 100_000),
+    ("pendulum", "crossq", 10_000),
+    ("pendulum", "units_64", 10_000, 10_000, 10_000, 10_000, 10_000),
+    ("pendulum", "units_128", 10_000, 10_000, 10_000, 10_000, 10_000),
+    ("inverted_pendulum", "crossq", 10_000),
+    ("inverted_double_pendulum", "crossq", 30_000),
+    ("pusher", "crossq", 100_000),
+    ("swimmer", "crossq", 100_000),
+    ("humanoid", "crossq", 70_000),
+    ("humanoid", "normalised_policy", 40_000),
+    ("humanoid", "joints_only", 30_000),
+    ("humanoid_standup", "crossq", 60_000),
+    ("mountain_car", "crossq", 30_000),
+    ("bipedal_walker", "crossq", 100_000),
+    ("cheetah_run", "crossq", 100_000),
+    ("walker_walk", "crossq", 100_000),
+    ("cartpole_swingup", "crossq", 100_000),
+    ("reacher_easy", "crossq", 100_000),
+    ("reacher_hard", "crossq", 100_000),
+    ("pendulum_swingup", "crossq", 40_000),
+    ("pendulum_swingup", "fixed_alpha", 50_000),
+    ("pendulum_swingup", "sac", 100_000),
+    ("pendulum_swingup", "sac_25_hz", 50_000),
+    ("pendulum_swingup", "sac_12_hz", 50_000, 50_000, 50_000, 25_000, 25_000),
+    ("pendulum_swingup", "crossq_12_hz", 30_000),
+    ("pendulum_swingup", "sac_fast", 100_000),
+    ("pendulum_swingup", "sac_entropy", 100_000),
+    ("pendulum_swingup", "sac_far", 60_000),
+    ("pendulum_swingup", "sac_short", 50_000),
 ]
 
 
-def train(name, task, setting, seed, steps):
-    """Trains one run, or goes on with it, and keeps what came of it."""
+def train(name, task, setting, seed, steps, done):
+    """Trains one run, or goes on with it after so many steps, and keeps what came of it at each of HUNDRED."""
+    stages = [x for x in HUNDRED.get(task, HUNDRED_OF_OTHERS) if done < x < steps]
+    for stage in (*stages, steps):
+        train_until(stage, name, task, setting, seed)
+        keep(name, stage)
+
+
+def train_until(steps, name, task, setting, seed):
+    """Calls the command that begins the run or goes on with it."""
     logdir = RUNS_IN_PROGRESS / name
     command = ["tfsac.train", "--no-video", f"--logdir={logdir}"]
     if (logdir / "checkpoints").exists():
@@ -129,14 +179,16 @@ def train(name, task, setting, seed, steps):
         command += [f"--gin_param={binding}" for binding in [*bindings, "train.checkpoint_every = 20_000"]]
     logdir.mkdir(parents=True, exist_ok=True)
     run(logdir, *command)
-    keep(name, steps)
 
 
 def keep(name, steps):
     """Writes the run's evaluations into the table, the last of them with a hundred episodes, as are earlier ends."""
     logdir = RUNS_IN_PROGRESS / name
-    flags = f"--logdir={logdir}", "--json", "--episodes=100", *trusted(name.split("-")[0])
-    text = run(logdir, "tfsac.evaluate", *flags)
+    task, setting, _ = name.split("-")
+    if setting in AS_IT_COMES:
+        text = run(logdir, "as_it_comes", str(logdir), TASKS[task])
+    else:
+        text = run(logdir, "tfsac.evaluate", f"--logdir={logdir}", "--json", "--episodes=100", *trusted(task))
     last = [
         {"run": name, "step": steps, "episode": i, "return": x} for i, x in enumerate(json.loads(text)["returns"])
     ]  # fmt: skip
@@ -164,7 +216,7 @@ def run(logdir, *command):
     """Runs one of tfsac's commands in one thread; -> what it printed to stdout, unless that is the training's."""
     paths = {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent.parent)])}
     with open(logdir / "output.txt", "a") as log:
-        out = subprocess.PIPE if "--json" in command else log
+        out = log if command[0] == "tfsac.train" else subprocess.PIPE
         environment = os.environ | ONE_THREAD | paths
         done = subprocess.run([sys.executable, "-m", *command], stdout=out, stderr=log, env=environment, text=True)
     if done.returncode:
@@ -183,11 +235,12 @@ def read():
 def main(patterns):
     jobs = []
     finished = {row["run"]: int(row["step"]) for row in read()}  # of each run its last row
-    for task, setting, seeds, steps in RUNS:
-        for seed in range(seeds):
+    for task, setting, *lengths in RUNS:
+        for seed, steps in enumerate(lengths):
             name = f"{task}-{setting}-seed{seed}"
-            if finished.get(name, 0) < steps and any(fnmatch.fnmatch(name, pattern) for pattern in patterns or "*"):
-                jobs.append((name, task, setting, seed, steps))
+            done = finished.get(name, 0)
+            if done < steps and any(fnmatch.fnmatch(name, pattern) for pattern in patterns or "*"):
+                jobs.append((name, task, setting, seed, steps, done))
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         for result in [pool.submit(train, *job) for job in jobs]:
             result.result()

@@ -1,7 +1,7 @@
 """Seconds from the command until a task is solved: python benchmarks/any_task/time_to_solve.py [SEEDS]
 
 Pendulum-v1 with gin/pendulum.gin, evaluated every 500 steps on ten starts, one core, one training at a time: the clock
-starts with the process and stops at the first evaluation of at least LEVEL. For a quiet machine: half a minute a seed.
+starts with the process and stops at the first evaluation of at least LEVEL. For a quiet machine; it takes a minute.
 """
 
 import os

@@ -10,27 +10,6 @@ from tfsac.algorithms.normalised_q import EPSILON, NormalisedDense, NormalisedQ
 from tfsac.policy import LOG_STD_MAX, LOG_STD_MIN
 
 
-class NoAffine(NormalisedDense):
-    """gamma = 1 and beta = 0 for ever."""
-
-    frozen = ("gamma", "beta")
-
-
-class NoGamma(NormalisedDense):
-    """gamma = 1 for ever."""
-
-    frozen = ("gamma",)
-
-
-class Plain(NormalisedDense):
-    """Not normalised."""
-
-    frozen = ("gamma", "beta")
-
-    def call(self, x, training):
-        return tf.nn.bias_add(x @ self.kernel.value, self.bias.value)
-
-
 class HalfGradient(NormalisedDense):
     """No gradient through the second half of the rows, (s', a'), which saves a third of the critics' arithmetic.
 
@@ -82,28 +61,16 @@ class LargeEpsilon(NormalisedDense):
         return normalised_q._normalised_dense_of_own_statistics(x, mean, variance, *weights)
 
 
-class _Q(NormalisedQ):
-    @property
-    def trainable_variables(self):
-        layers = (*self.hidden, self.output_layer)
-        return [x for y in layers for x in y.trainable_variables if x.name not in getattr(y, "frozen", ())]
-
-
-def _variant(dense, name, output=None, first=None):
+def _variant(name, first, other):
     def make_dense(self, inputs, units, initializer, layer_name):
-        kind = output if output and layer_name == "output" else dense
-        kind = first if first and layer_name == "hidden_0" else kind
-        return kind(inputs, units, initializer, layer_name)
+        return (first if layer_name == "hidden_0" else other)(inputs, units, initializer, layer_name)
 
-    q = type("Q", (_Q,), {"make_dense": make_dense})
+    q = type("Q", (NormalisedQ,), {"make_dense": make_dense})
     return type(name, (CrossQ,), {"name": name, "make_q": q})
 
 
-no_affine = _variant(NoAffine, "no_affine")
-no_gamma = _variant(NoGamma, "no_gamma")
-half_gradient = _variant(HalfGradient, "half_gradient")
-large_epsilon = _variant(NormalisedDense, "large_epsilon", first=LargeEpsilon)
-plain_output = _variant(NormalisedDense, "plain_output", output=Plain)
+half_gradient = _variant("half_gradient", HalfGradient, HalfGradient)
+large_epsilon = _variant("large_epsilon", LargeEpsilon, NormalisedDense)
 
 
 def _copied(policy, observation, inputs):

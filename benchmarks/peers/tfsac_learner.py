@@ -1,9 +1,15 @@
-"""tfsac's crossq behind `peer.learn`: python benchmarks/peers/tfsac_learner.py learn --env_id=Hopper-v5 ...
+"""tfsac behind `peer.learn`, as the task's gin file has it:
 
-Runs in tfsac's own environment, with default settings; the other options are those of peer.py.
+    python benchmarks/peers/tfsac_learner.py learn --env_id=Hopper-v5 ...
+
+Runs in tfsac's own environment; the other options are those of peer.py.
 """
 
+from pathlib import Path
+
 import peer
+
+GIN = Path(__file__).parents[2] / "gin"
 
 
 class Agent:
@@ -30,14 +36,14 @@ def main():
     peer.limit(options.threads)
 
     from tfsac import train
-    from tfsac.data.envs import make_env
+    from tfsac.data.envs import EnvSettings
     from tfsac.run import settings
     from tfsac.run.loop import make_loop
 
     train.set_threads()
-    params = ["train.algorithm = 'crossq'", f"env.id = {options.env_id!r}", f"train.seed = {options.seed}"]
-    loop = make_loop(settings.read([], params))
-    peer.learn(Agent(loop), options, make_env(options.env_id))
+    (gin_file,) = (path for path in GIN.glob("*.gin") if f"env.id = {options.env_id!r}" in path.read_text())
+    values = settings.read([gin_file], [f"train.seed = {options.seed}"])
+    peer.learn(Agent(make_loop(values)), options, EnvSettings(**values["env"]).make())
 
 
 if __name__ == "__main__":
