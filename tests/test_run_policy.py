@@ -173,6 +173,7 @@ RELEASED = {  # Pendulum's and Reacher's by tfsac 0.1
     "half_cheetah": "HalfCheetah-v5",
     "hopper": "Hopper-v5",
     "pendulum": "Pendulum-v1",
+    "pendulum_swingup": "shimmy:dm_control/pendulum-swingup-v0",
     "reacher": "Reacher-v5",
     "reacher_hard": "shimmy:dm_control/reacher-hard-v0",
     "walker2d": "Walker2d-v5",
