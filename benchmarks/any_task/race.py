@@ -31,12 +31,19 @@ STEPS = {"HalfCheetah-v5": (40_000, 70_000, 70_000), "Hopper-v5": (60_000, 60_00
 def train(task, contender, seed, sbx):
     """Trains one and keeps what came of it."""
     command = {
-        "crossq": [sys.executable, PEERS / "tfsac_learner.py", "learn"],
-        "sbx_crossq": [sbx, PEERS / "sbx_crossq_peer.py", "learn", "--hyperparameters=defaults"],
-        "sbx_sac": [sbx, PEERS / "sbx_peer.py", "learn", "--hyperparameters=defaults"],
+        "crossq": [sys.executable, PEERS / "tfsac_learner.py"],
+        "sbx_crossq": [sbx, PEERS / "sbx_crossq_peer.py"],
+        "sbx_sac": [sbx, PEERS / "sbx_peer.py"],
     }[contender]
     steps = STEPS[task][CONTENDERS.index(contender)]
-    command += [f"--env_id={task}", f"--seed={seed}", f"--total_steps={steps}", "--eval_every=5000"]
+    command += [
+        "learn",
+        "--hyperparameters=defaults",
+        f"--env_id={task}",
+        f"--seed={seed}",
+        f"--total_steps={steps}",
+        "--eval_every=5000",
+    ]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows.csv"
         environment = os.environ | {"PYTHONPATH": str(HERE.parents[1])}

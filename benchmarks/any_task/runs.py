@@ -116,7 +116,7 @@ RUNS = [
     ("hopper", "units_64", 100_000, 100_000, 100_000, 100_000),
     ("hopper", "units_64_slow_policy", 100_000),
     ("walker2d", "crossq", 100_000),
-    ("walker2d", "units_128", 100_000, 100_000, 100_000, 100_000, 100_000),
+    ("walker2d", "units_128", 100_000, 100_000, 100_000),
     ("walker2d", "units_64", 100_000),
     ("ant", "crossq", 100_000),
     ("ant", "no_contact", 300_000),
