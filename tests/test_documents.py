@@ -270,6 +270,16 @@ def test_so_it_is_of_python_m_and_any_other_error_of_an_import_keeps_its_traceba
     assert done.returncode == status and re.fullmatch(said, done.stderr)
 
 
+def test_a_program_of_the_users_keeps_its_traceback(tmp_path):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/__init__.py").write_text("import tfsac")  # imported before -m has found theirs.train
+    (tmp_path / "theirs/train.py").write_text("raise KeyboardInterrupt")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "theirs.train"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT and done.stderr.startswith("Traceback")
+
+
 # Python
 
 

@@ -26,5 +26,8 @@ def _end_in_one_word(kind, error, trace):
         sys.__excepthook__(kind, error, trace)
 
 
-if sys.argv[:1] == ["-m"]:  # python -m tfsac.train: what it imports takes a second, in which it may be interrupted
+# python -m tfsac.train: what it imports takes a second, in which it may be interrupted. A program of the user's that
+# imports tfsac, and may run by -m itself, keeps its hook.
+_started = dict(zip(sys.orig_argv, sys.orig_argv[1:], strict=False)).get("-m", "")
+if sys.argv[:1] == ["-m"] and _started.partition(".")[0] == __name__:
     sys.excepthook = _end_in_one_word
