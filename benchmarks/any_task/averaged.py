@@ -10,7 +10,6 @@ import sys
 import numpy as np
 
 import tfsac
-from tfsac.data.envs import EnvSettings
 from tfsac.data.rollout import rollout
 from tfsac.policy import Layer, Policy
 
@@ -29,7 +28,7 @@ def towards(mean, policy):
 
 def main(run_directory):
     learner = tfsac.load(run_directory, trust=["shimmy"])
-    loop, world = learner._loop, EnvSettings(**learner._settings["env"]).make()
+    loop, world = learner._loop, learner._make()
     mean, begin = loop.policy, loop.step
     for block in loop.blocks(begin + STEPS):
         mean = towards(mean, loop.policy)

@@ -49,7 +49,7 @@ PAGE = Path(__file__).parents[2] / "docs/crossq.md"
 BEGIN, END = "<!-- any task: written by benchmarks/any_task/report.py -->", "<!-- end of any task -->"
 
 
-def returns():
+def read_returns():
     """{(task, setting, seed): {step: returns of the episodes}}, in the order of runs.RUNS."""
     episodes = collections.defaultdict(lambda: collections.defaultdict(list))
     for row in runs.read():
@@ -59,12 +59,12 @@ def returns():
     return dict(sorted(episodes.items(), key=lambda item: (order.index(item[0][:2]), item[0][2])))
 
 
-def aims():
+def aims(returns):
     """Markdown: a line an aim, with the means of the seeds that have a hundred episodes there."""
     lines = ["| task | setting | steps | at least | seeds | together | |", "|---" * 7 + "|"]
     for task, setting, steps, level in AIMS:
-        runs_of_it = {seed: x.get(steps, []) for (*which, seed), x in returns().items() if which == [task, setting]}
-        means = [np.mean(episodes) for episodes in runs_of_it.values() if len(episodes) == 100]
+        there = [x.get(steps, []) for (*which, _), x in returns.items() if which == [task, setting]]
+        means = [np.mean(episodes) for episodes in there if len(episodes) == 100]
         seeds = ", ".join(map(_shown, means))
         together, verdict = _together(means, level) if means else ("", "not run")
         lines.append(f"| {_task_id(task)} | {setting} | {steps:,} | {level:,} | {seeds} | {together} | {verdict} |")
@@ -76,18 +76,18 @@ def _together(means, level):
     if len(means) < 5:
         return (_shown(np.mean(means)) if len(means) > 1 else ""), ("met" if np.mean(means) >= level else "missed")
     np.random.seed(0)  # what rliable draws from
-    returns = {"": np.array(means)[:, None]}  # [seeds, tasks]
-    points, intervals = library.get_interval_estimates(returns, lambda x: np.array([trim_mean(x[:, 0], 0.25)]))
+    scores = {"": np.array(means)[:, None]}  # [seeds, tasks]
+    points, intervals = library.get_interval_estimates(scores, lambda x: np.array([trim_mean(x[:, 0], 0.25)]))
     middle, low, high = points[""][0], *intervals[""][:, 0]
     words = f"{_shown(middle)} ({_shown(low)} to {_shown(high)})"
     return words, "met" if middle >= level else "missed"
 
 
-def curves():
+def curves(returns):
     """Markdown: a line a run, a column a mark."""
     lines = ["| task | setting | seed | " + " | ".join(f"{mark // 1000}k" for mark in MARKS) + " |"]
     lines.append("|---" * (3 + len(MARKS)) + "|")
-    for (task, setting, seed), steps in returns().items():
+    for (task, setting, seed), steps in returns.items():
         cells = [_cell(steps.get(mark, [])) for mark in MARKS]
         lines.append(f"| {_task_id(task)} | {setting} | {seed} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -109,6 +109,7 @@ def _task_id(task):
 
 
 if __name__ == "__main__":
+    returns = read_returns()
     before, _, rest = PAGE.read_text().partition(BEGIN)
-    text = f"## Aimed at and reached\n\n{aims()}\n\n## On the way\n\n{curves()}"
+    text = f"## Aimed at and reached\n\n{aims(returns)}\n\n## On the way\n\n{curves(returns)}"
     PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
