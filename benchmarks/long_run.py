@@ -30,9 +30,9 @@ class Watched(sac.SAC):
 
     seconds = None  # when it last looked
 
-    def update_and_deploy(self, rows):
+    def update_behaviour(self, rows):
         before = int(self.gradient_steps.numpy())
-        metrics, policy = super().update_and_deploy(rows)
+        metrics, policy = super().update_behaviour(rows)
         steps = int(self.gradient_steps.numpy())
         if steps // EVERY > before // EVERY:
             now, pages = time.perf_counter(), int(Path("/proc/self/statm").read_text().split()[1])

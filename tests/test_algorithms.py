@@ -110,12 +110,12 @@ def test_k_steps_in_one_call_are_k_calls_of_one(compiled):
 def test_the_policy_of_an_update_is_that_after_its_last_step(compiled):
     agent, first = compiled
     agent.set_state(first)
-    metrics, policy = agent.update_and_deploy(rows(4, 8))
-    assert_equal(policy.arrays(), agent.deployed_policy().arrays())
+    metrics, policy = agent.update_behaviour(rows(4, 8))
+    assert_equal(policy.arrays(), agent.behaviour_policy().arrays())
     kept = {name: array.copy() for name, array in policy.arrays().items()}
 
     agent.set_state(first)
-    assert np.any(agent.deployed_policy().mu.kernel != policy.mu.kernel)
+    assert np.any(agent.behaviour_policy().mu.kernel != policy.mu.kernel)
     assert_equal(agent.update(rows(4, 8)), metrics)
     assert_equal(policy.arrays(), kept)  # later steps do not write into what was handed out
 
@@ -280,7 +280,7 @@ def test_state_goes_round(compiled):
 
 PARTS = {
     SAC: {"q1_target", "q2_target", "log_alpha", "alpha_optimizer", "q1", "q2", "policy_optimizer", "q_optimizer"},
-    CrossQ: {"log_alpha", "alpha_optimizer", "q1", "q2", "policy_optimizer", "q_optimizer"},
+    CrossQ: {"mean_policy", "log_alpha", "alpha_optimizer", "q1", "q2", "policy_optimizer", "q_optimizer"},
     SACv1: {"v", "v_target", "v_optimizer", "q1", "q2", "policy_optimizer", "q_optimizer"},
     Toy: {"critics", "targets", "optimizers"},
 }
@@ -337,14 +337,17 @@ def unsettled(network, rng):
 
 
 def assert_deploys(agent, rng):
-    """The deployed policy answers as the network does in inference mode, to 1e-5 of the actions' span, which is 2."""
+    """The policies answer as the networks do in inference mode, to 1e-5 of the actions' span, which is 2."""
+    assert_is(agent.behaviour_policy(), agent.policy, agent.observation_scale, rng)
+    assert_is(agent.deployed_policy(), agent.deployed_network, agent.observation_scale, rng)
+
+
+def assert_is(policy, network, scale, rng):
     observation, noise = rng.normal(size=[50, O]).astype("f"), rng.normal(size=[50, A]).astype("f")
-    scale = np.float32(agent.observation_scale or np.ones(O))
-    mu, log_std = (x.numpy() for x in agent.policy(scale * observation, training=False))
-    deployed = agent.deployed_policy()
+    mu, log_std = (x.numpy() for x in network(np.float32(scale or np.ones(O)) * observation, training=False))
     assert np.any(np.abs(mu) < 1)  # else all were saturated, and nothing shown
-    np.testing.assert_allclose(deployed.deterministic(observation), np.tanh(mu), rtol=0, atol=2e-5)
-    received = deployed.sample(observation, noise)
+    np.testing.assert_allclose(policy.deterministic(observation), np.tanh(mu), rtol=0, atol=2e-5)
+    received = policy.sample(observation, noise)
     std = np.exp(np.clip(log_std, -20, 2))
     # how far a rounding error of 1e-6 in the exponent carries
     tolerance = 2e-5 + 1e-5 * np.abs(std * noise)
@@ -357,7 +360,7 @@ def assert_deploys(agent, rng):
 @all_algorithms
 def test_the_deployed_policy_is_the_network(algorithm, widths, scale):
     agent, rng = make(algorithm, policy_hidden_units=widths, observation_scale=scale), np.random.default_rng(0)
-    for x in agent.policy.variables:
+    for x in [*agent.policy.variables, *agent.deployed_network.variables]:
         x.assign(x + 0.3 * rng.normal(size=x.shape) * (0.2 if x.path.endswith("variance") else 1))
     assert agent.deployed_policy().sizes == (O, *widths, A)
     assert_deploys(agent, rng)
@@ -376,7 +379,7 @@ def test_the_deployed_policy_stays_as_it_is_while_the_agent_learns(algorithm):
     agent = fresh(algorithm)
     policy, observation = agent.deployed_policy(), np.ones(O, np.float32)
     before = policy.deterministic(observation)
-    for x in agent.policy.variables:
+    for x in agent.deployed_network.variables:
         x.assign(x + 1.0)
     np.testing.assert_array_equal(policy.deterministic(observation), before)
     assert not np.array_equal(agent.deployed_policy().deterministic(observation), before)

@@ -33,7 +33,7 @@ class Untrained(SAC):
 
     blocks = []
 
-    def update_and_deploy(self, rows):
+    def update_behaviour(self, rows):
         self.blocks.append(rows.shape[:2])
         self.gradient_steps.assign_add(len(rows))
         return dict.fromkeys(("q1_loss", "alpha"), np.zeros(len(rows), np.float32)), self.deployed_policy()

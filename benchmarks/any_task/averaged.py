@@ -1,7 +1,6 @@
-"""What the mean of the last policies returns, beside each of them: python benchmarks/any_task/averaged.py RUN_DIRECTORY
+"""What the deployed mean returns beside the last policies: python benchmarks/any_task/averaged.py RUN_DIRECTORY
 
-Goes on with the run for 3,000 steps, without writing into it. After each block of eight environment steps the mean's
-weights move towards the policy's: w <- w + (policy - w) / BLOCKS. Every 500 steps it prints what the policy and the
+Goes on with the run for 6,000 steps, without writing into it. Every 500 steps it prints what the last policy and the
 mean return in 20 episodes: the mean and the worst of them.
 """
 
@@ -11,31 +10,18 @@ import numpy as np
 
 import tfsac
 from tfsac.data.rollout import rollout
-from tfsac.policy import Layer, Policy
 
-BLOCKS, STEPS, EVERY, EPISODES = 50, 3_000, 500, 20
-
-
-def towards(mean, policy):
-    """The mean, a Policy, a step nearer to the policy."""
-
-    def layer(x, y):
-        return Layer(*(a + (b - a) / BLOCKS for a, b in zip(x, y, strict=True)))
-
-    hidden = tuple(layer(*pair) for pair in zip(mean.hidden, policy.hidden, strict=True))
-    return Policy(hidden, layer(mean.mu, policy.mu), layer(mean.log_std, policy.log_std))
+STEPS, EVERY, EPISODES = 6_000, 500, 20
 
 
 def main(run_directory):
     learner = tfsac.load(run_directory, trust=["shimmy"])
     loop, world = learner._loop, learner._make()
-    mean, begin = loop.policy, loop.step
-    for block in loop.blocks(begin + STEPS):
-        mean = towards(mean, loop.policy)
-        if (block.step - begin) % EVERY < block.step - block.before:
-            for name, policy in (("policy", loop.policy), ("mean", mean)):
+    for block in loop.blocks(loop.step + STEPS):
+        if block.is_due(EVERY):
+            for name, policy in (("last", loop.agent.behaviour_policy()), ("mean", loop.policy)):
                 returns, _ = rollout(policy.deterministic, world, EPISODES)
-                print(f"step {block.step}, {name:6s}: {np.mean(returns):.5g}, worst {min(returns):.5g}", flush=True)
+                print(f"step {block.step}, {name}: {np.mean(returns):.5g}, worst {min(returns):.5g}", flush=True)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,7 @@ class NormalisedPolicy(CrossQ):
         inputs = keras.layers.BatchNormalization(
             epsilon=EPSILON, center=False, scale=False, name="normalise", dtype="float32"
         )(observation, training=False)
-        self.policy = _copied(plain, observation, inputs)
+        self.policy, self.mean_policy = (_copied(plain, observation, inputs) for _ in range(2))
         self.policy_optimizer = Adam(self.policy.trainable_variables, rate, self.beta_1)
 
     def update_critics(self, batch, noise):

@@ -40,14 +40,14 @@ def run(reading, task, algorithm, seed):
     settings = run_settings.read([GIN[algorithm].format(task)], bindings)
     # Not its blocks: they have at least one gradient step for each environment step.
     loop, evaluation_env = make_loop(settings), EnvSettings(**settings["env"]).make()
-    act = BehaviourPolicy(loop.policy, loop.agent.action_dim, 0, np.random.default_rng([seed, 2]))
+    act = BehaviourPolicy(loop.agent.behaviour_policy(), loop.agent.action_dim, 0, np.random.default_rng([seed, 2]))
     rows = []
     for iteration in range(1, ITERATIONS + 1):
         transitions, _ = loop.collector.collect(TRAJECTORY[task], act)
         loop.replay.insert(transitions)
         gradient_steps = TRAJECTORY[task] if reading == "steps" else 1
         metrics = loop.agent.update(loop.replay.sample(gradient_steps, settings["train"]["batch_size"]))
-        act.policy = loop.agent.deployed_policy()
+        act.policy = loop.agent.behaviour_policy()
         returns, _ = rollout(act.policy.deterministic, evaluation_env, 10)
         losses = [np.mean(metrics[name]) if name in metrics else np.nan for name in results.BUDGET.columns[4:]]
         numbers = [float(np.sum(transitions.reward)), np.mean(returns), *losses]

@@ -16,7 +16,8 @@ from tfsac.quiet_tensorflow import keras, tf
 class Agent:
     """Base of an algorithm, which adds networks (`policy` among them), optimisers and `gradient_step`.
 
-    The networks see observations multiplied by observation_scale; all other code uses `deployed_policy`.
+    The networks see observations multiplied by observation_scale; all other code uses `behaviour_policy`, which acts in
+    training, and `deployed_policy`, which evaluations and exports take.
 
     Attributes:
         name: of the algorithm, as in `train.algorithm`.
@@ -73,8 +74,8 @@ class Agent:
         """
         return self._run(rows)[0]
 
-    def update_and_deploy(self, rows):
-        """`update` and then `deployed_policy`, in one compiled call instead of two.
+    def update_behaviour(self, rows):
+        """`update` and then `behaviour_policy`, in one compiled call instead of two.
 
         Args:
             rows: as in `update`.
@@ -145,13 +146,22 @@ class Agent:
         for name, variable in variables.items():
             variable.assign(state[name])
 
-    def deployed_policy(self):
-        """A copy of the policy as it is now, a `tfsac.policy.Policy`, for observations as they are.
+    @property
+    def deployed_network(self):
+        """What `deployed_policy` is folded from: `policy`, or another network of the same shape."""
+        return self.policy
+
+    def behaviour_policy(self):
+        """A copy of `policy` as it is now, a `tfsac.policy.Policy`, for observations as they are.
 
         Raises:
             UserError: the network has layers that do not fold into dense ones.
         """
         return self._fold([x.value for x in self.policy.variables])
+
+    def deployed_policy(self):
+        """As `behaviour_policy`, of `deployed_network`."""
+        return self._fold([x.value for x in self.deployed_network.variables])
 
     @cached_property
     def _fold(self):

@@ -5,6 +5,8 @@ Simplicity", arXiv 1902.05605.
 """
 
 from tfsac.algorithms import losses
+from tfsac.algorithms.agent import polyak
+from tfsac.algorithms.networks import policy_network
 from tfsac.algorithms.soft_actor_critic import LearnedTemperature
 from tfsac.quiet_tensorflow import tf
 from tfsac.setting_types import Factors, Fraction, Positive, PositiveOrZero, Sizes
@@ -21,6 +23,8 @@ class CrossQ(LearnedTemperature):
     # long.
     # Deviation: a policy without batch normalisation, updated in every gradient step; the paper normalises it and
     # updates it in every third; because it is what runs on devices.
+    # Deviation: evaluations and exports take the mean of the latest policies; the paper the last one; because single
+    # policies fall back.
     # Deviation: plain batch normalisation; the authors' code renormalises from step 100,000 on; because the networks
     # are then one function from beginning to end.
 
@@ -39,6 +43,7 @@ class CrossQ(LearnedTemperature):
 
     name, scope = "crossq", "CrossQ"
     beta_1 = 0.5  # the paper's
+    eta = 99  # of `update_mean`: the mean is over about the last 1 / (1 + eta) of the gradient steps
 
     @staticmethod
     def make_q(*sizes):
@@ -71,12 +76,20 @@ class CrossQ(LearnedTemperature):
             observation_dim, action_dim, seed, observation_scale, *sizes, *rates, smoothness, **temperature
         )
         self.discount = discount
+        self.mean_policy = policy_network(observation_dim, action_dim, policy_hidden_units, seed)
+        self.mean_policy.set_weights(self.policy.get_weights())
+
+    @property
+    def deployed_network(self):
+        """See `Agent.deployed_network`."""
+        return self.mean_policy
 
     def gradient_step(self, batch, noise):
         """See `Agent.gradient_step`."""
         alpha = self.alpha  # before its own update
         critics = self.update_critics(batch, noise[0])
         policy, log_prob = self.update_policy(batch, noise[1])
+        self.update_mean()
         return critics | policy | self.update_temperature(log_prob) | {"alpha": alpha}
 
     def update_critics(self, batch, noise):
@@ -98,3 +111,12 @@ class CrossQ(LearnedTemperature):
             "q2": tf.reduce_mean(q2),
             "q_gradient_norm": self.q_optimizer.minimise(loss, tape),
         }
+
+    def update_mean(self):
+        """phi-bar <- phi-bar + (1 + eta) / (t + eta) (phi - phi-bar), in gradient step t = 1, 2, ...
+
+        The polynomial-decay averaging of Shamir and Zhang 2013, "Stochastic Gradient Descent for Non-smooth
+        Optimization", arXiv 1212.1824.
+        """
+        t = tf.cast(self.gradient_steps, tf.float32)
+        polyak(self.mean_policy, self.policy, (1 + self.eta) / (t + self.eta))

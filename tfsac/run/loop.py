@@ -110,12 +110,15 @@ class Loop:
         self.action_bounds, self._env = action_bounds(env), env
         self.step = 0
         rng = np.random.default_rng([options.seed, 2])
-        self._behaviour = BehaviourPolicy(agent.deployed_policy(), agent.action_dim, options.random_steps, rng)
+        self._policy = None  # folded when it is asked for: training needs the behaviour policy alone
+        self._behaviour = BehaviourPolicy(agent.behaviour_policy(), agent.action_dim, options.random_steps, rng)
 
     @property
     def policy(self):
-        """The policy after the last gradient step, a `tfsac.policy.Policy`."""
-        return self._behaviour.policy
+        """The agent's deployed policy after the last gradient step, a `tfsac.policy.Policy`."""
+        if self._policy is None:
+            self._policy = self.agent.deployed_policy()
+        return self._policy
 
     def block_at(self, total_steps):
         """The `Block` that has just ended, without its results."""
@@ -143,7 +146,7 @@ class Loop:
 
     def _learn(self, gradient_steps):
         rows = self.replay.sample(gradient_steps, self.options.batch_size)
-        metrics, policy = self.agent.update_and_deploy(rows)
+        metrics, policy = self.agent.update_behaviour(rows)
         for name, values in metrics.items():
             finite = np.isfinite(values)
             if not np.all(finite):
@@ -152,8 +155,12 @@ class Loop:
                 raise NonFiniteError(
                     f"{name} is {values[first]}: the losses left the range of numbers", batch._asdict()
                 )
-        self._behaviour.policy = policy
+        self._act(policy)
         return metrics
+
+    def _act(self, behaviour):
+        """Steps environments with this policy from now on."""
+        self._behaviour.policy, self._policy = behaviour, None
 
     def get_state(self):
         """-> facts that JSON can hold, by part, and numpy arrays by 'part/name'; without the rows of the replay."""
@@ -187,7 +194,7 @@ class Loop:
         self.agent.set_state(parts["agent"])
         self.replay.set_state(facts["replay"], replay_segments)
         self._behaviour.rng.bit_generator.state = facts["behaviour"]["rng"]
-        self._behaviour.policy = self.agent.deployed_policy()
+        self._act(self.agent.behaviour_policy())
         self.step = step
         return self.collector.set_state(facts["collector"], parts["collector"])
 
@@ -204,15 +211,14 @@ class Loop:
         restored = checkpoint.restore(Path(self.options.init_from) / "checkpoints")
         with checkpoint.reading(f"train.init_from = {self.options.init_from!r}"):
             self.agent.set_state(restored.part("agent"))
-            policy = self.agent.deployed_policy()
-            before, now = restored.part("policy"), policy.arrays()
+            self._act(self.agent.behaviour_policy())
+            before, now = restored.part("policy"), self.policy.arrays()
             require(
                 not before or all(np.allclose(before[name], x, rtol=1e-5, atol=0) for name, x in now.items()),
                 f"train.init_from = {self.options.init_from!r}: expected that run's factors of observations (its "
                 "observation_scale, and the bounds of actions that are remembered), received others, with which its "
                 "weights are another policy: take those of its config.gin",
             )
-            self._behaviour.policy = policy
             if self.options.init_replay:
                 for rows in checkpoint.replay_segments(restored):
                     self.replay.insert_rows(rows)
