@@ -136,7 +136,7 @@ class Learner:
 
     @property
     def policy(self) -> Policy:
-        """The policy as it is now: observations in the environment's units, actions in [-1, 1]^A."""
+        """What is deployed, as it is now: observations in the environment's units, actions in [-1, 1]^A."""
         return self._loop.policy
 
     def fit(

@@ -1,6 +1,6 @@
 """Writes what runs.py trained into docs/crossq.md: python benchmarks/any_task/report.py
 
-Two tables: what was aimed at beside what came of it, and the returns on the way there. The return of the deterministic
+Two tables: what was aimed at beside what came of it, and the returns on the way there. The return of the deployed
 policy at a step is the mean of its evaluation's episodes: ten on the way, in bold a hundred. Of five seeds it says the
 interquartile mean and its 95 % interval, too, for which it needs rliable: see requirements.txt of the study.
 """
@@ -85,11 +85,12 @@ def _together(means, level):
 
 def curves(returns):
     """Markdown: a line a run, a column a mark."""
-    lines = ["| task | setting | seed | " + " | ".join(f"{mark // 1000}k" for mark in MARKS) + " |"]
-    lines.append("|---" * (3 + len(MARKS)) + "|")
+    lines = ["| task | setting | seed | mean from | " + " | ".join(f"{mark // 1000}k" for mark in MARKS) + " |"]
+    lines.append("|---" * (4 + len(MARKS)) + "|")
     for (task, setting, seed), steps in returns.items():
         cells = [_cell(steps.get(mark, [])) for mark in MARKS]
-        lines.append(f"| {_task_id(task)} | {setting} | {seed} | " + " | ".join(cells) + " |")
+        mean_from = f"{runs.MEAN_FROM[task, setting] // 1000}k" if (task, setting) in runs.MEAN_FROM else ""
+        lines.append(f"| {_task_id(task)} | {setting} | {seed} | {mean_from} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -103,6 +103,17 @@ SETTINGS = {
 AS_IT_COMES = ("sac_25_hz", "sac_12_hz", "crossq_12_hz")
 HUNDRED = {"pendulum": (5_000,), "pendulum_swingup": (25_000, 50_000, 100_000)}
 HUNDRED_OF_OTHERS = (50_000, 100_000)
+# From which step on a run's evaluations are of the mean of its policies; those before, and those of other runs of
+# `crossq`, were made when the last policy was still the deployed one.
+MEAN_FROM = {
+    ("pendulum", "units_128"): 0,
+    ("hopper", "units_128"): 0,
+    ("walker2d", "units_128"): 80_000,
+    ("half_cheetah", "crossq"): 280_000,
+    ("ant", "no_contact"): 280_000,
+    ("cartpole_swingup", "crossq"): 80_000,
+    ("reacher", "scaled"): 40_000,
+}
 # task, setting, steps of seed 0, of seed 1, ...
 RUNS = [
     ("half_cheetah", "crossq", 300_000),
