@@ -87,6 +87,11 @@ SETTINGS = {
     "scaled": ["CrossQ.discount = 0.97", f"CrossQ.{REACHER_SCALE}"],
     "scaled_64": ["CrossQ.discount = 0.97", f"CrossQ.{REACHER_SCALE}", *units("CrossQ", 64)],
     "sac_64": [*SAC_FAST, "SAC.discount = 0.97", "SAC.tau = 0.01", f"SAC.{REACHER_SCALE}", *units("SAC", 64)],
+    "near_128": ["CrossQ.discount = 0.9", f"CrossQ.{REACHER_SCALE}", *units("CrossQ", 128)],
+    "mean_sac": [
+        "train.algorithm = 'variants:MeanSAC'",
+        *(*SAC_FAST[1:], "SAC.discount = 0.97", "SAC.tau = 0.01", f"SAC.{REACHER_SCALE}"),
+    ],
     "units_64": units("CrossQ", 64),
     "units_64_slow_policy": [*units("CrossQ", 64), "CrossQ.policy_learning_rate = 3e-4"],
     "units_128": units("CrossQ", 128),
@@ -113,6 +118,8 @@ MEAN_FROM = {
     ("ant", "no_contact"): 280_000,
     ("cartpole_swingup", "crossq"): 80_000,
     ("reacher", "scaled"): 40_000,
+    ("reacher", "near_128"): 0,
+    ("reacher", "mean_sac"): 0,
 }
 # task, setting, steps of seed 0, of seed 1, ...
 RUNS = [
@@ -123,11 +130,11 @@ RUNS = [
     ("half_cheetah", "units_128", 50_000),
     ("hopper", "crossq", 100_000, 100_000),
     ("hopper", "half_gradient", 60_000),
-    ("hopper", "units_128", 100_000, 100_000, 100_000, 100_000, 100_000),
+    ("hopper", "units_128", 300_000, 300_000, 300_000, 300_000, 300_000),
     ("hopper", "units_64", 100_000, 100_000, 100_000, 100_000),
     ("hopper", "units_64_slow_policy", 100_000),
     ("walker2d", "crossq", 100_000),
-    ("walker2d", "units_128", 100_000, 100_000, 100_000),
+    ("walker2d", "units_128", 300_000, 100_000, 100_000),
     ("walker2d", "units_64", 100_000),
     ("ant", "crossq", 100_000),
     ("ant", "no_contact", 300_000),
@@ -137,6 +144,8 @@ RUNS = [
     ("reacher", "crossq", 50_000),
     ("reacher", "scaled", 50_000),
     ("reacher", "scaled_64", 50_000),
+    ("reacher", "near_128", 50_000),
+    ("reacher", "mean_sac", 50_000),
     ("reacher", "sac_64", 100_000),
     ("pendulum", "crossq", 10_000),
     ("pendulum", "units_64", 10_000, 10_000, 10_000, 10_000, 10_000),

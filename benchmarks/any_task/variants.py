@@ -1,4 +1,6 @@
-"""CrossQ as it might have been: what `runs.py` compares, each a subclass that differs from `crossq` in one thing."""
+"""CrossQ and SAC as they might have been: what `runs.py` compares, each a subclass that differs in one thing."""
+
+import functools
 
 import keras
 import tensorflow as tf
@@ -7,6 +9,7 @@ from tfsac.algorithms import normalised_q
 from tfsac.algorithms.adam import Adam
 from tfsac.algorithms.crossq import CrossQ
 from tfsac.algorithms.normalised_q import EPSILON, NormalisedDense, NormalisedQ
+from tfsac.algorithms.sac import SAC
 from tfsac.policy import LOG_STD_MAX, LOG_STD_MIN
 
 
@@ -102,4 +105,23 @@ class NormalisedPolicy(CrossQ):
         first, own = self.q1.hidden[0], self.policy.get_layer("normalise")
         own.moving_mean.value.assign(first.moving_mean.value[: self.observation_dim])
         own.moving_variance.value.assign(first.moving_variance.value[: self.observation_dim])
+        return metrics
+
+
+class MeanSAC(SAC):
+    """SAC whose deployed policy is the mean of the latest, as that of CrossQ."""
+
+    name = "mean_sac"
+    eta = CrossQ.eta
+    deployed_network, update_mean = CrossQ.deployed_network, CrossQ.update_mean
+
+    @functools.wraps(SAC.__init__)
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.mean_policy = keras.models.clone_model(self.policy)
+        self.mean_policy.set_weights(self.policy.get_weights())
+
+    def gradient_step(self, batch, noise):
+        metrics = super().gradient_step(batch, noise)
+        self.update_mean()
         return metrics
