@@ -30,9 +30,9 @@ class Watched(sac.SAC):
 
     seconds = None  # when it last looked
 
-    def update_behaviour(self, rows):
+    def update_policies(self, rows):
         before = int(self.gradient_steps.numpy())
-        metrics, policy = super().update_behaviour(rows)
+        updated = super().update_policies(rows)
         steps = int(self.gradient_steps.numpy())
         if steps // EVERY > before // EVERY:
             now, pages = time.perf_counter(), int(Path("/proc/self/statm").read_text().split()[1])
@@ -51,7 +51,7 @@ class Watched(sac.SAC):
                 writer.writerow(row)
             self.seconds = now
             print(row, flush=True)
-        return metrics, policy
+        return updated
 
 
 def main():

@@ -52,11 +52,11 @@ def main(gin_file="gin/reacher.gin"):
     width = 2 * loop.agent.observation_dim + loop.agent.action_dim + 2
     rows = np.random.default_rng(0).standard_normal([STEPS, loop.options.batch_size, width], np.float32)
     for _ in range(CALLS):
-        loop.agent.update_behaviour(rows)
+        loop.agent.update_policies(rows)
     with tempfile.TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
             for _ in range(CALLS):
-                loop.agent.update_behaviour(rows)
+                loop.agent.update_policies(rows)
         (path,) = glob.glob(f"{folder}/**/*.xplane.pb", recursive=True)
         seconds = operations(path)
     total, count = collections.Counter(), collections.Counter()

@@ -84,7 +84,7 @@ def parts(gin_file, params):
 
     replay.insert(collector.collect(2_000, act)[0])
     block, updates = options.steps_per_call, options.steps_per_call * options.updates_per_step
-    agent.update_behaviour(replay.sample(updates, options.batch_size))
+    agent.update_policies(replay.sample(updates, options.batch_size))
     rate, rows = gemm_rate(max(threads)), []
     for _ in range(WINDOWS):
         seconds = dict.fromkeys(["acting", "environment", "replay", "update"], 0.0)
@@ -95,7 +95,7 @@ def parts(gin_file, params):
             replay.insert(transitions)
             batches = replay.sample(updates, options.batch_size)
             marks.append(time.perf_counter())
-            policy.policy = agent.update_behaviour(batches)[1]
+            policy.policy = agent.update_policies(batches)[1]
             marks.append(time.perf_counter())
             collect, gather, update = np.diff(marks)
             seconds["acting"] += acting[0]

@@ -110,8 +110,9 @@ def test_k_steps_in_one_call_are_k_calls_of_one(compiled):
 def test_the_policy_of_an_update_is_that_after_its_last_step(compiled):
     agent, first = compiled
     agent.set_state(first)
-    metrics, policy = agent.update_behaviour(rows(4, 8))
+    metrics, policy, deployed = agent.update_policies(rows(4, 8))
     assert_equal(policy.arrays(), agent.behaviour_policy().arrays())
+    assert_equal(deployed.arrays(), agent.deployed_policy().arrays())
     kept = {name: array.copy() for name, array in policy.arrays().items()}
 
     agent.set_state(first)

@@ -15,7 +15,7 @@ import pytest
 import tfsac
 from tfsac.data.envs import make_env
 from tfsac.data.rollout import rollout
-from tfsac.errors import RunError, UserError
+from tfsac.errors import NonFiniteError, RunError, UserError
 from tfsac.run import checkpoint
 
 SMALL = {
@@ -230,6 +230,19 @@ def test_training_begins_a_new_episode_behind_what_was_broken_off(use, tmp_path,
     rows = agent._loop.replay.rows(0, 24)
     np.testing.assert_array_equal(rows[:, 0], rows[:, 5])  # s and s' carry one episode's tag
     assert rows[12, 1] == 0  # how many steps the episode had
+
+
+@pytest.mark.parametrize("algorithm", [tfsac.SAC, tfsac.CrossQ])
+def test_of_an_agent_whose_losses_ran_away_the_last_sound_policy_is_left(algorithm):
+    agent = algorithm("Pendulum-v1", **SMALL)
+    agent.fit(24, progress=False)
+    networks, observation = agent._loop.agent, np.ones(3, np.float32)
+    expected = 2 * networks.deployed_policy().deterministic(observation)
+    networks.q1.trainable_variables[0].assign(np.full(networks.q1.trainable_variables[0].shape, np.nan))
+    with pytest.raises(NonFiniteError, match="left the range of numbers"):
+        agent.fit(8, progress=False)
+    assert not np.isfinite(networks.deployed_policy().deterministic(observation))
+    np.testing.assert_allclose(agent.predict(observation), expected, rtol=1e-6)
 
 
 def test_a_loaded_agent_goes_on_bit_for_bit(tmp_path, trained):

@@ -33,10 +33,11 @@ class Untrained(SAC):
 
     blocks = []
 
-    def update_behaviour(self, rows):
+    def update_policies(self, rows):
         self.blocks.append(rows.shape[:2])
         self.gradient_steps.assign_add(len(rows))
-        return dict.fromkeys(("q1_loss", "alpha"), np.zeros(len(rows), np.float32)), self.deployed_policy()
+        metrics = dict.fromkeys(("q1_loss", "alpha"), np.zeros(len(rows), np.float32))
+        return metrics, self.behaviour_policy(), self.deployed_policy()
 
 
 @pytest.fixture

@@ -74,23 +74,24 @@ class Agent:
         """
         return self._run(rows)[0]
 
-    def update_behaviour(self, rows):
-        """`update` and then `behaviour_policy`, in one compiled call instead of two.
+    def update_policies(self, rows):
+        """`update`, then `behaviour_policy` and `deployed_policy`, in one compiled call instead of three.
 
         Args:
             rows: as in `update`.
 
         Returns:
-            Metrics and policy.
+            Metrics and the two policies.
         """
         metrics, weights = self._run(rows)
-        return metrics, self._fold(weights)
+        half = len(weights) // 2
+        return metrics, self._fold(weights[:half]), self._fold(weights[half:])
 
     def _run(self, rows):
         batch_size = rows.shape[1]
         if batch_size not in self._compiled:
             self._compiled[batch_size] = self._compile(batch_size)
-        metrics, *weights = self._compiled[batch_size](rows)  # [K, M] and the policy's
+        metrics, *weights = self._compiled[batch_size](rows)  # [K, M] and both policies'
         return dict(zip(self.metric_names, metrics.numpy().T, strict=True)), weights
 
     def _compile(self, batch_size):
@@ -120,7 +121,7 @@ class Agent:
 
         metrics = tf.map_fn(step, rows, parallel_iterations=1, fn_output_signature=tf.float32)
         with tf.control_dependencies([metrics]):
-            return metrics, [tf.identity(x.value) for x in self.policy.variables]
+            return metrics, [tf.identity(x.value) for x in self.policy.variables + self.deployed_network.variables]
 
     def variables(self):
         """Every tf.Variable of the agent by name: networks, targets, optimisers, counters, in whatever attribute."""

@@ -95,6 +95,7 @@ class Loop:
 
     Attributes:
         step: environment steps taken.
+        policy: the agent's deployed policy after the last gradient step that went well, a `tfsac.policy.Policy`.
         action_bounds: least and largest action in the environment's own units, [A] each.
 
     Args:
@@ -110,15 +111,8 @@ class Loop:
         self.action_bounds, self._env = action_bounds(env), env
         self.step = 0
         rng = np.random.default_rng([options.seed, 2])
-        self._policy = None  # folded when it is asked for: training needs the behaviour policy alone
         self._behaviour = BehaviourPolicy(agent.behaviour_policy(), agent.action_dim, options.random_steps, rng)
-
-    @property
-    def policy(self):
-        """The agent's deployed policy after the last gradient step, a `tfsac.policy.Policy`."""
-        if self._policy is None:
-            self._policy = self.agent.deployed_policy()
-        return self._policy
+        self.policy = agent.deployed_policy()
 
     def block_at(self, total_steps):
         """The `Block` that has just ended, without its results."""
@@ -146,7 +140,7 @@ class Loop:
 
     def _learn(self, gradient_steps):
         rows = self.replay.sample(gradient_steps, self.options.batch_size)
-        metrics, policy = self.agent.update_behaviour(rows)
+        metrics, behaviour, deployed = self.agent.update_policies(rows)
         for name, values in metrics.items():
             finite = np.isfinite(values)
             if not np.all(finite):
@@ -155,12 +149,12 @@ class Loop:
                 raise NonFiniteError(
                     f"{name} is {values[first]}: the losses left the range of numbers", batch._asdict()
                 )
-        self._act(policy)
+        self._behaviour.policy, self.policy = behaviour, deployed
         return metrics
 
-    def _act(self, behaviour):
-        """Steps environments with this policy from now on."""
-        self._behaviour.policy, self._policy = behaviour, None
+    def _take_policies(self):
+        """Goes on with those of the agent, whose weights were set."""
+        self._behaviour.policy, self.policy = self.agent.behaviour_policy(), self.agent.deployed_policy()
 
     def get_state(self):
         """-> facts that JSON can hold, by part, and numpy arrays by 'part/name'; without the rows of the replay."""
@@ -194,7 +188,7 @@ class Loop:
         self.agent.set_state(parts["agent"])
         self.replay.set_state(facts["replay"], replay_segments)
         self._behaviour.rng.bit_generator.state = facts["behaviour"]["rng"]
-        self._act(self.agent.behaviour_policy())
+        self._take_policies()
         self.step = step
         return self.collector.set_state(facts["collector"], parts["collector"])
 
@@ -211,7 +205,7 @@ class Loop:
         restored = checkpoint.restore(Path(self.options.init_from) / "checkpoints")
         with checkpoint.reading(f"train.init_from = {self.options.init_from!r}"):
             self.agent.set_state(restored.part("agent"))
-            self._act(self.agent.behaviour_policy())
+            self._take_policies()
             before, now = restored.part("policy"), self.policy.arrays()
             require(
                 not before or all(np.allclose(before[name], x, rtol=1e-5, atol=0) for name, x in now.items()),
