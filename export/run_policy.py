@@ -48,7 +48,7 @@ class Safety(NamedTuple):
     Attributes:
         low, high: outside these an observation is out of range, [O]; default three times the range seen in training.
         stale_steps: this many equal observations in a row are stale; 0, the default, never: a machine may rest.
-        latest: largest number of seconds between two observations; a later one is late; default two control periods.
+        latest: seconds between two observations beyond which the second is late; default two control periods; 0 never.
         action: commanded on a fault, [A]; default the middle of the bounds.
         slew: largest step of a command towards it, in parts of the span; default as in training, or 1.
     """
@@ -205,7 +205,7 @@ class Policy:
         return STALE if 0 < self.safety.stale_steps <= self._equal else OK
 
     def _is_late(self, elapsed):
-        return elapsed is not None and not elapsed <= self.safety.latest
+        return elapsed is not None and self.safety.latest > 0 and not elapsed <= self.safety.latest
 
     def _default_safety(self):
         low, high = (np.float32(self.facts["observation"][name][: self.sensors]) for name in ("low", "high"))
@@ -214,7 +214,7 @@ class Policy:
         rate = environment.get("control_rate_hz")
         middle = 0.5 * self._bounds[0] + 0.5 * self._bounds[1]
         slew = environment.get("action_slew") or 1.0
-        return Safety(low - wide, high + wide, 0, 2 / rate if rate else math.inf, middle, slew)
+        return Safety(low - wide, high + wide, 0, 2 / rate if rate else 0, middle, slew)
 
 
 def selftest(policy):

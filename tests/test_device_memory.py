@@ -63,6 +63,7 @@ SOURCE = """
 static tfsac_policy_state state;
 void reset(void) { tfsac_policy_reset(&state); }
 void stale(unsigned steps) { state.stale_steps = steps; }
+void latest(float seconds) { state.latest = seconds; }
 int step(const float *sensors, float seconds, float *action)
 { return (int)tfsac_policy_step(&state, sensors, seconds, action); }
 int selftest(void) { return tfsac_policy_selftest(); }
@@ -82,6 +83,7 @@ class Compiled:
         command[5:5] = ["-Wno-missing-prototypes"]
         subprocess.run([*map(str, command), "-o", str(folder / "step.so"), "-lm"], check=True)
         self.library = ctypes.CDLL(str(folder / "step.so"))
+        self.library.latest.argtypes = [ctypes.c_float]
         self.library.step.argtypes = [ctypes.c_void_p, ctypes.c_float, ctypes.c_void_p]
         self.reset()
 
@@ -90,6 +92,9 @@ class Compiled:
 
     def stale(self, steps):
         self.library.stale(steps)
+
+    def latest(self, seconds):
+        self.library.latest(seconds)
 
     def step(self, observation, elapsed=None):
         observation, action = np.array(observation, np.float32), np.zeros(1, np.float32)
@@ -109,6 +114,7 @@ def runner(request, files):
         return Compiled(files[0])
     policy = run_policy.Policy(files[0] / "policy.tflite")
     policy.stale = lambda steps: setattr(policy, "safety", policy.safety._replace(stale_steps=steps))
+    policy.latest = lambda seconds: setattr(policy, "safety", policy.safety._replace(latest=seconds))
     return policy
 
 
@@ -222,6 +228,14 @@ def test_each_fault_is_safe_within_one_period_and_over_with_it(runner, fault):
     assert status == expected and action[0] == 0
     action, status = runner.step([0.1, 0.9, -3.8], 0.05)
     assert status == run_policy.OK and np.all(np.isfinite(action))
+
+
+@pytest.mark.parametrize("latest, late", [(0.0, []), (0.3, [0.4, 1e9]), (1.0, [1e9])])
+def test_a_step_is_late_after_the_time_that_was_set_and_never_with_0(runner, latest, late):
+    runner.latest(latest)
+    seconds = [0.05, 0.2, 0.4, 1e9]
+    statuses = [runner.step([0.0, 1.0, -4.0 + 0.1 * i], x)[1] for i, x in enumerate(seconds)]
+    assert statuses == [run_policy.LATE if x in late else run_policy.OK for x in seconds]
 
 
 def test_a_safe_action_far_away_is_reached_with_the_slew_limit(device):
