@@ -1,5 +1,6 @@
 """What an export replaces: only what an export has written."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import pytest
 
 from tfsac.deploy.directory import replaced_whole
-from tfsac.errors import UserError
+from tfsac.errors import RunError, UserError
 
 
 def write(out, **files):
@@ -38,6 +39,27 @@ def test_an_earlier_export_is_replaced_whole(out):
     write(out, report="2")
     assert contents(out).keys() == {"report", "export.sha256"} and (out / "report").read_text() == "2"
     assert names(out.parent) == ["out"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), "policy.h"),
+        ValueError("/some/where.tmp; No space left on device"),  # TensorFlow's is no OSError
+    ],
+)
+def test_a_full_disk_is_named_with_its_place_and_changes_nothing(out, error):
+    before = contents(out)
+    with pytest.raises(RunError, match=f"cannot write to --out={out}: .* make room"), replaced_whole(out) as folder:
+        (folder / "report").write_text("2")
+        raise error
+    assert contents(out) == before and names(out.parent) == ["out"]
+
+
+def test_any_other_error_is_what_it_was(out):
+    with pytest.raises(PermissionError), replaced_whole(out):
+        raise PermissionError(errno.EACCES, "no")
 
 
 def test_its_manifest_is_what_sha256sum_reads(out):

@@ -1,6 +1,7 @@
 """The export's directory: written whole or not at all, and never in place of files that no export wrote."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -8,7 +9,7 @@ import shutil
 from fnmatch import fnmatch
 from pathlib import Path
 
-from tfsac.errors import UserError, require
+from tfsac.errors import RunError, UserError, require
 
 # What an export wrote, as `sha256sum -c` reads it: only these files, unchanged, are ever replaced.
 MANIFEST = "export.sha256"
@@ -22,6 +23,7 @@ def replaced_whole(out):
 
     Raises:
         UserError: out cannot be written, another export is writing it, or it holds what no export has written.
+        RunError: the disk is full.
     """
     out = Path(out).resolve()  # a symlink stays, and what it points to is replaced
     check_replaceable(out)
@@ -40,8 +42,9 @@ def replaced_whole(out):
             _settle(out, earlier)
             for left in partial.iterdir():  # by an export that was killed
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
-            yield partial
-            _write_manifest(partial)
+            with _full_disk_named(out):
+                yield partial
+                _write_manifest(partial)
             check_replaceable(out)  # it took minutes
             if out.exists():
                 out.rename(earlier)
@@ -51,6 +54,19 @@ def replaced_whole(out):
             _settle(out, earlier)
     finally:
         os.close(lock)
+
+
+@contextlib.contextmanager
+def _full_disk_named(out):
+    """Whoever met it: Python's own error says no place, and TensorFlow's is no OSError."""
+    try:
+        yield
+    except Exception as error:
+        for reason in map(os.strerror, (errno.ENOSPC, errno.EDQUOT)):
+            if reason in str(error):
+                cure = "nothing was changed there; make room, or choose another directory"
+                raise RunError(f"cannot write to --out={out}: {reason}; {cure}") from error
+        raise
 
 
 def check_replaceable(out):
