@@ -1,6 +1,7 @@
 """The export: a complete directory or none, and a report that tells the truth."""
 
 import hashlib
+import io
 import json
 import math
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 from gymnasium.spaces import Box
 from random_policy import random_policy
 from runs import bindings, run_here
+from tqdm import tqdm
 
 from tfsac import evaluate
 from tfsac.data.envs import EnvSettings, make_env
@@ -66,9 +68,21 @@ def export(policy, states, env, out, settings=None, **options):
 
 
 @pytest.fixture(scope="module")
-def out(policy, states, env, tmp_path_factory):
+def bars():
+    """The progress bars of `out`, as they were at its end."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def out(policy, states, env, bars, tmp_path_factory):
+    def bar(**options):
+        bars.append(tqdm(**options | {"disable": False, "file": io.StringIO()}))
+        return bars[-1]
+
     path = tmp_path_factory.mktemp("export") / "pendulum"
-    result = export(policy, states, env, path, EnvSettings("Pendulum-v1"), episodes=4, stress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "tqdm", bar)
+        result = export(policy, states, env, path, EnvSettings("Pendulum-v1"), episodes=4, stress=False)
     assert result["passed"] is True and result["stress"] is None and result["left_out"] == []
     return path
 
@@ -102,6 +116,11 @@ def test_every_file_describes_itself_and_the_report_names_its_sum(name, out, wri
     assert said["return"]["episodes"] == 4
     error, tolerance = run_policy.selftest(run_policy.Policy(out / name))
     assert error <= tolerance
+
+
+def test_a_progress_bar_counts_every_episode_to_its_end(out, bars):
+    (bar,) = bars
+    assert bar.n == bar.total == 4 * 10  # random actions, the policy and its samples, and the seven files
 
 
 def test_without_stress_no_file_speaks_of_it(out):

@@ -1,12 +1,15 @@
 """Whole episodes on fixed seeds."""
 
+import io
+
 import envs_for_tests  # noqa: F401  registers the environments
 import gymnasium as gym
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from tfsac.data.envs import episode_seed, make_env
-from tfsac.data.rollout import rollout, summary
+from tfsac.data.rollout import ShowsEpisodes, repeats_starts, rollout, summary
 from tfsac.errors import NonFiniteError, RunError
 
 
@@ -18,6 +21,15 @@ def test_returns_and_lengths_are_those_of_each_episode():
     returns, lengths = rollout(half, make_env("Walk-v0"), 3)
     assert lengths == [7, 7, 7]
     assert returns == [7 * -(2.0**2)] * 3  # 0.5 is 2 in the environment's units, and the reward is -a^2
+
+
+@pytest.mark.parametrize("env_id", ["Walk-v0", "Truncated-v0", "BothEnds-v0", "OneStep-v0"])
+def test_a_bar_counts_the_episodes_that_ended_and_changes_nothing(env_id):
+    with tqdm(total=3, file=io.StringIO()) as bar:
+        env = ShowsEpisodes(make_env(env_id), bar)
+        assert rollout(half, env, 3) == rollout(half, make_env(env_id), 3)
+        repeats_starts(env)  # resets that begin no episode
+    assert bar.n == 3
 
 
 @pytest.mark.parametrize("env_id", ["Truncated-v0", "BothEnds-v0", "OneStep-v0"])

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 from absl import flags
+from tqdm import tqdm
 
 from tfsac.data.envs import action_bounds, require_bounds, require_time_limit, say_time_limit
-from tfsac.data.rollout import repeats_starts, rollout, summary
+from tfsac.data.rollout import ShowsEpisodes, repeats_starts, rollout, summary
 from tfsac.deploy import artefact, clip, facts
 from tfsac.errors import require, run_command
 from tfsac.run import checkpoint
@@ -88,7 +89,8 @@ def main():
     require_time_limit(env, settings.id)
     if not repeats_starts(env):
         print("note: this environment ignores its seed: equal seeds, unequal starts", file=sys.stderr)
-    returns, _ = rollout(act, env, args.episodes, args.seed)
+    with tqdm(total=args.episodes, unit="episode", leave=False, disable=None) as bar:
+        returns, _ = rollout(act, ShowsEpisodes(env, bar), args.episodes, args.seed)
     result = summary(returns)
     if args.json:
         shown = {"return_mean": result["mean"], "return_std": result["std"], "episodes": args.episodes}

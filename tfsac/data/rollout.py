@@ -1,5 +1,6 @@
 """Whole episodes with a given policy: an agent's, or an exported artefact's."""
 
+import gymnasium
 import numpy as np
 
 from tfsac.statistics import confidence_interval
@@ -32,6 +33,25 @@ def rollout(act, env, episodes, seed=0, is_over=None):
         returns.append(sum(rewards))
         lengths.append(len(rewards))
     return returns, lengths
+
+
+class ShowsEpisodes(gymnasium.Wrapper):
+    """Moves a progress bar at the end of each episode.
+
+    Args:
+        env: the environment.
+        bar: of tqdm.
+    """
+
+    def __init__(self, env, bar):
+        super().__init__(env)
+        self._bar = bar
+
+    def step(self, action):
+        """As Gymnasium's."""
+        *result, terminated, truncated, info = super().step(action)
+        self._bar.update(terminated or truncated)
+        return *result, terminated, truncated, info
 
 
 def repeats_starts(env):

@@ -10,6 +10,7 @@ from tfsac.data.rollout import repeats_starts, rollout
 from tfsac.statistics import confidence_interval
 
 WARM_UP, TIMED = 200, 2_000  # calls
+ROLLOUTS = 3  # of `make_reference`
 
 
 class Behaviour(NamedTuple):

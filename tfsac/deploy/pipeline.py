@@ -8,9 +8,11 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import tfsac
 from tfsac.data.envs import to_bounds
+from tfsac.data.rollout import ShowsEpisodes
 from tfsac.deploy import device_kit, ladder, report
 from tfsac.deploy.directory import replaced_whole
 from tfsac.deploy.facts import describe
@@ -62,9 +64,10 @@ def export(policy, states, env, settings, training, out, episodes=100, name=None
     require(type(policy) is Policy, f"expected a tfsac.policy.Policy, received {type(policy).__name__}")
     require(episodes > 1, f"episodes: expected at least 2, received {episodes}")
     names(name)
-    with replaced_whole(out) as folder:
+    total = (ladder.ROLLOUTS + len(FORMATS)) * episodes
+    with replaced_whole(out) as folder, tqdm(total=total, unit="episode", desc="returns", disable=None) as bar:
         deployable = prepare(policy, states, env, settings, training, name)
-        reference = ladder.make_reference(deployable, env, episodes)
+        reference = ladder.make_reference(deployable, ShowsEpisodes(env, bar), episodes)
         left_out, stress_results = [], None
         with _stressed(deployable, settings, episodes) if stress else nullcontext() as stressed:
             artefacts = {
