@@ -1,5 +1,7 @@
 """make_env: what is taken, what is refused, and that no action ever leaves the environment's bounds."""
 
+import subprocess
+import sys
 import warnings
 
 import envs_for_tests  # noqa: F401  registers the environments
@@ -139,6 +141,23 @@ def test_what_the_agents_cannot_act_in_is_refused_by_name(env_id, words):
     with pytest.raises(UserError) as caught:
         make_env(env_id)
     assert words in str(caught.value) and env_id in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "missing, env_id, extra",
+    [
+        ("Box2D", "BipedalWalker-v3", "box2d"),
+        ("shimmy", "shimmy:dm_control/cheetah-run-v0", "dm_control"),
+        ("dm_control", "shimmy:dm_control/cheetah-run-v0", "dm_control"),
+    ],
+)
+def test_what_is_not_installed_is_said_with_the_extra_that_brings_it(missing, env_id, extra):
+    """In a process of its own, since what has been imported stays."""
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None\nfrom tfsac.data.envs import make_env\nmake_env({env_id!r})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert f"the extra {extra} brings it: pip install '.[{extra}]'" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ from tfsac.setting_types import (
 from tfsac.trust import load_named
 
 BEYOND_FLOAT32 = (2 - 2**-24) * 2.0**127  # the least number that float32 rounds to infinity
+# Our extra that brings what another package's message speaks of, with a cure that needs a compiler, or with none.
+EXTRAS = {"Box2D": "box2d", "'shimmy'": "dm_control", "dm_control": "dm_control"}
 TRIAL_STEPS = 2_000  # in which an environment without a declared time limit must show that it has one
 
 
@@ -103,6 +105,9 @@ class EnvSettings(NamedTuple):
             words, unknown = _in_one_line(error), (gym.error.NameNotFound, gym.error.NamespaceNotFound)
             if isinstance(error, unknown) and ":" not in self.id and "Did you mean" not in words:
                 words += "; one of another package is called module:id, such as highway_env:parking-v0"
+            if isinstance(error, (ImportError, gym.error.DependencyNotInstalled, gym.error.NamespaceNotFound)):
+                extras = [extra for word, extra in EXTRAS.items() if word in words]
+                words += f"; the extra {extras[0]} brings it: pip install '.[{extras[0]}]'" if extras else ""
             raise UserError(f"cannot make environment {self.id!r}: {words}") from error
 
     def wrapped(self, env):
