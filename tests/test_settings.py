@@ -128,6 +128,41 @@ def test_what_can_be_set_is_what_has_an_annotation_and_a_default():
     assert parameters(Value) == {"y": (Positive, 1.0)}
 
 
+def test_a_constructor_that_passes_settings_on_has_its_bases_too():
+    class Base:
+        def __init__(self, a, x: int = 1, y: int = 2):
+            pass
+
+    class Between(Base):
+        pass
+
+    class Adds(Between):
+        def __init__(self, *arguments, y: float = 3.0, z: bool = False, **settings):
+            pass
+
+    class Inherits(Adds):
+        pass
+
+    class Closed(Adds):
+        def __init__(self, a, z: bool = True):
+            pass
+
+    class AddsToAll(Inherits):
+        def __init__(self, *arguments, w: int = 4, **settings):
+            pass
+
+    adds = {"x": (int, 1), "y": (float, 3.0), "z": (bool, False)}
+    assert parameters(Adds) == parameters(Inherits) == adds
+    assert parameters(AddsToAll) == adds | {"w": (int, 4)}
+    assert parameters(Closed) == {"z": (bool, True)}
+
+    class OfObject:
+        def __init__(self, x: int = 1, **others):
+            pass
+
+    assert parameters(OfObject) == {"x": (int, 1)}
+
+
 def scopes_of_all():
     return {"train": TrainSettings, "env": EnvSettings} | {x.scope: x for x in registry.ALGORITHMS.values()}
 

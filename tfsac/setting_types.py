@@ -32,10 +32,15 @@ Steps = CountOrZero | tuple[CountOrZero, CountOrZero]  # a number, or (least, la
 def parameters(configurable):
     """The parameters of a function or class that can be set: annotation and default by name.
 
-    These are the ones with both an annotation and a default.
+    These are the ones with both an annotation and a default. A class whose constructor takes **settings, to pass them
+    on, has those of its base class, too.
     """
-    signature = inspect.signature(configurable).parameters.items()
-    return {k: (p.annotation, p.default) for k, p in signature if p.empty not in (p.annotation, p.default)}
+    signature = inspect.signature(configurable).parameters.values()
+    own = {p.name: (p.annotation, p.default) for p in signature if p.empty not in (p.annotation, p.default)}
+    if not isinstance(configurable, type) or all(p.kind is not p.VAR_KEYWORD for p in signature):
+        return own
+    _, base, *_ = (x for x in configurable.__mro__ if "__init__" in vars(x))
+    return parameters(base) | own
 
 
 def checked(name, value, annotation):

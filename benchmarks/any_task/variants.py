@@ -1,7 +1,5 @@
 """CrossQ and SAC as they might have been: what `runs.py` compares, each a subclass that differs in one thing."""
 
-import functools
-
 import keras
 import tensorflow as tf
 
@@ -115,7 +113,6 @@ class MeanSAC(SAC):
     eta = CrossQ.eta
     deployed_network, update_mean = CrossQ.deployed_network, CrossQ.update_mean
 
-    @functools.wraps(SAC.__init__)
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings)
         self.mean_policy = keras.models.clone_model(self.policy)
