@@ -195,7 +195,7 @@ SYMPTOMS = (
     Symptom(
         "q_gradient_explodes", "The gradient of Q explodes", POSSIBLE, ((_above("q_gradient"),),),
         "The gradient steps of Q are large compared with its values.",
-        "Lower q_learning_rate; look for rewards that are rare and huge.",
+        "Lower q_learning_rate; look for rewards that are rare and huge, which ClipReward in env.wrappers bounds.",
     ),
     Symptom(
         "policy_gradient_vanishes", "The gradient of the policy vanishes", POSSIBLE, ((_below("policy_gradient"),),),
