@@ -168,10 +168,12 @@ def test_a_file_with_damaged_metadata_is_refused_or_runs(policy_file, data):
 
 RELEASED = {  # Pendulum's and Reacher's by tfsac 0.1
     "ant": "Ant-v5",
+    "bipedal_walker": "BipedalWalker-v3",
     "cheetah_run": "shimmy:dm_control/cheetah-run-v0",
     "furuta": "tfsac.data.furuta:Furuta-v0",
     "half_cheetah": "HalfCheetah-v5",
     "hopper": "Hopper-v5",
+    "humanoid": "Humanoid-v5",
     "pendulum": "Pendulum-v1",
     "pendulum_swingup": "shimmy:dm_control/pendulum-swingup-v0",
     "reacher": "Reacher-v5",
