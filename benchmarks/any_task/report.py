@@ -28,7 +28,7 @@ AIMS = [
     ("ant", "no_contact", 100_000, 1_500),
     ("ant", "no_contact", 300_000, 4_000),
     ("humanoid", "crossq", 100_000, 1_500),
-    ("humanoid", "crossq", 300_000, 6_000),
+    ("humanoid", "no_contact", 300_000, 6_000),
     ("humanoid_standup", "crossq", 300_000, 150_000),
     ("swimmer", "crossq", 100_000, 100),
     ("swimmer", "crossq", 300_000, 250),
@@ -38,7 +38,7 @@ AIMS = [
     ("cheetah_run", "crossq", 100_000, 400),
     ("cheetah_run", "crossq", 300_000, 650),
     ("walker_walk", "crossq", 100_000, 930),
-    ("cartpole_swingup", "crossq", 100_000, 865),
+    ("cartpole_swingup", "units_128", 100_000, 865),
     ("pendulum_swingup", "sac", 100_000, 820),
     ("pendulum_swingup", "sac_12_hz", 25_000, 820),
     ("pendulum_swingup", "sac_12_hz", 50_000, 820),
@@ -89,8 +89,9 @@ def curves(returns):
     lines.append("|---" * (4 + len(MARKS)) + "|")
     for (task, setting, seed), steps in returns.items():
         cells = [_cell(steps.get(mark, [])) for mark in MARKS]
-        mean_from = f"{runs.MEAN_FROM[task, setting] // 1000}k" if (task, setting) in runs.MEAN_FROM else ""
-        lines.append(f"| {_task_id(task)} | {setting} | {seed} | {mean_from} | " + " | ".join(cells) + " |")
+        mean_from = runs.MEAN_FROM.get((task, setting))
+        where = "" if mean_from is None else f"{mean_from // 1000}k" if mean_from else "start"
+        lines.append(f"| {_task_id(task)} | {setting} | {seed} | {where} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

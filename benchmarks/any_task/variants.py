@@ -106,6 +106,23 @@ class NormalisedPolicy(CrossQ):
         return metrics
 
 
+class FallingRate(CrossQ):
+    """Step sizes that fall as 1 / t after the first HELD gradient steps."""
+
+    name = "falling_rate"
+    HELD = 50_000
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self._rates = {x: x.learning_rate for x in (self.policy_optimizer, self.q_optimizer, self.alpha_optimizer)}
+
+    def gradient_step(self, batch, noise):
+        share = tf.minimum(1.0, self.HELD / tf.cast(self.gradient_steps, tf.float32))
+        for optimizer, rate in self._rates.items():
+            optimizer.learning_rate = share * rate
+        return super().gradient_step(batch, noise)
+
+
 class MeanSAC(SAC):
     """SAC whose deployed policy is the mean of the latest, as that of CrossQ."""
 
