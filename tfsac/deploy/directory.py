@@ -58,15 +58,14 @@ def replaced_whole(out):
 
 @contextlib.contextmanager
 def _full_disk_named(out):
-    """Whoever met it: Python's own error says no place, and TensorFlow's is no OSError."""
+    """Whoever met it: Python's own error may say no place, and TensorFlow's is no OSError, or of a temporary file."""
     try:
         yield
     except Exception as error:
-        for reason in map(os.strerror, (errno.ENOSPC, errno.EDQUOT)):
-            if reason in str(error):
-                cure = "nothing was changed there; make room, or choose another directory"
-                raise RunError(f"cannot write to --out={out}: {reason}; {cure}") from error
-        raise
+        if not any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
+            raise
+        cure = "nothing was changed there; make room, or choose another directory"
+        raise RunError(f"cannot write to --out={out}: {error}; {cure}") from error
 
 
 def check_replaceable(out):
