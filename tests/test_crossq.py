@@ -305,6 +305,43 @@ def test_the_last_policy_acts_in_training_and_the_mean_elsewhere(tmp_path):
         assert np.any(agent.policy.mu.kernel != mean.mu.kernel)  # not all: a ReLU may be dead
 
 
+# The delay of the policy.
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_policy_and_temperature_are_updated_in_every_third_step_with_a_delay_of_3(compiled):
+    """In steps 1, 4 and 7. Between these their metrics, weights and moments stay, while the critics learn."""
+    agent = CrossQ(O, A, seed=5, **SIZES, **OTHER, policy_delay=3, smoothness=0.1)
+    rows, of_policy = as_rows(start(agent)[1])[None], ("policy", "log_alpha", "alpha_optimizer", "last_update")
+    moved, metrics_moved, metrics, state = [], [], None, agent.get_state()
+    for _ in range(7):
+        last_metrics, last_state = metrics, state
+        metrics, state = agent.update(rows) if compiled else update(agent, rows), agent.get_state()
+        changed = {name for name in state if not np.array_equal(state[name], last_state[name])}
+        assert {"q1", "q2", "q_optimizer"} <= {name.split("/")[0] for name in changed}
+        moved.append({x for x in (*of_policy, "policy_optimizer") if any(x == name.split("/")[0] for name in changed)})
+        if last_metrics:
+            metrics_moved.append({name for name in metrics if metrics[name] != last_metrics[name]})
+    every, none = {*of_policy, "policy_optimizer"}, set()
+    assert moved == [every, none, none, every, none, none, every]
+    critics = {"q1_loss", "q2_loss", "q1", "q2", "q_gradient_norm"}
+    of_update = {"policy_loss", "entropy", "policy_gradient_norm", "roughness", "alpha_loss", "alpha_gradient_norm"}
+    assert metrics_moved == 2 * [critics | {"alpha"}, critics, critics | of_update]
+
+
+def test_a_policy_that_waits_is_updated_as_one_that_does_not():
+    """Step 3 of a delay of 2 is, bit for bit, a step of an agent without delay that begins with the same weights."""
+    waiting, other = (CrossQ(O, A, seed=5, **SIZES, **OTHER, policy_delay=x) for x in (2, 1))
+    rows = as_rows(start(waiting)[1])[None]
+    for _ in range(2):
+        update(waiting, rows)
+    other.set_state(waiting.get_state())
+    update(waiting, rows), update(other, rows)
+    state, expected = waiting.get_state(), other.get_state()
+    for name in state:
+        np.testing.assert_array_equal(state[name], expected[name], err_msg=name)
+
+
 # Modes and statistics.
 
 

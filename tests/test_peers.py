@@ -33,7 +33,7 @@ def test_the_peers_know_the_defaults_and_what_the_gin_file_says(peer, env_id, gi
 @pytest.mark.parametrize("command, scaled", [("learn", True), ("serve", False)])
 def test_a_peer_that_learns_with_our_settings_sees_scaled_observations(peer, command, scaled):
     settings = {"SAC.observation_scale": (2.0, 0.5, 4.0)}
-    env = peer.make_env(types.SimpleNamespace(env_id="Pendulum-v1", command=command, settings=settings))
+    env = peer.make_env(types.SimpleNamespace(env_id="Pendulum-v1", env_kwargs={}, command=command, settings=settings))
     factors = np.float32([2.0, 0.5, 4.0] if scaled else [1.0, 1.0, 1.0])
     plain = gymnasium.make("Pendulum-v1")
     np.testing.assert_array_equal(env.reset(seed=0)[0], plain.reset(seed=0)[0] * factors)
