@@ -24,8 +24,13 @@ from study.results import Table  # noqa: E402
 
 RACE = Table(HERE / "results" / "race.csv.gz", ("step", "seconds", "episode", "return"))
 CONTENDERS = ("crossq", "sbx_crossq", "sbx_sac")
-LEVELS = {"HalfCheetah-v5": 6_000, "Hopper-v5": 2_500}
-STEPS = {"HalfCheetah-v5": (40_000, 70_000, 70_000), "Hopper-v5": (60_000, 40_000, 60_000)}  # one a contender
+LEVELS = {"Ant-v5": 2_000, "HalfCheetah-v5": 6_000, "Hopper-v5": 2_500}
+STEPS = {  # one a contender
+    "Ant-v5": (100_000, 60_000, 60_000),
+    "HalfCheetah-v5": (60_000, 70_000, 70_000),
+    "Hopper-v5": (60_000, 40_000, 60_000),
+}
+KWARGS = {"Ant-v5": {"include_cfrc_ext_in_observation": False}}  # what the task's gin file has
 
 
 def train(task, contender, seed, sbx):
@@ -40,6 +45,7 @@ def train(task, contender, seed, sbx):
         "learn",
         "--hyperparameters=defaults",
         f"--env_id={task}",
+        f"--env_kwargs={KWARGS.get(task, {})}",
         f"--seed={seed}",
         f"--total_steps={steps}",
         "--eval_every=5000",

@@ -83,6 +83,7 @@ def read_options(learns):
     serve, learn = commands.add_parser("serve"), commands.add_parser("learn") if learns else None
     for command in filter(None, (serve, learn)):
         command.add_argument("--env_id", required=True)
+        command.add_argument("--env_kwargs", type=ast.literal_eval, default={})
         command.add_argument("--seed", type=int, default=0)
         command.add_argument("--threads", type=int, default=1)
         command.add_argument("--hyperparameters", choices=("ours", "defaults"), default="ours")
@@ -132,7 +133,7 @@ def make_env(options):
     import gymnasium  # here, since numpy reads the number of threads as it is imported
     import numpy as np
 
-    env = gymnasium.make(options.env_id)
+    env = gymnasium.make(options.env_id, **options.env_kwargs)
     scale = options.command == "learn" and options.settings and options.settings["SAC.observation_scale"]
     if not scale:
         return env
