@@ -74,6 +74,7 @@ def control_period(seconds):
     return f"env.kwargs = {{'environment_kwargs': {{'control_timestep': {seconds}}}}}"
 
 
+DELAY_3_128 = ["CrossQ.policy_delay = 3", *units("CrossQ", 128)]
 # One line a setting: what it has that train.algorithm = 'crossq' has not.
 SETTINGS = {
     "crossq": [],
@@ -96,10 +97,18 @@ SETTINGS = {
     "units_64": units("CrossQ", 64),
     "units_64_slow_policy": [*units("CrossQ", 64), "CrossQ.policy_learning_rate = 3e-4"],
     "units_128": units("CrossQ", 128),
+    "delay_3": ["CrossQ.policy_delay = 3"],
+    "delay_3_128": DELAY_3_128,
+    "unit_norm_128": ["train.algorithm = 'variants:UnitNorm'", *units("CrossQ", 128)],
+    "unit_norm_slow_128": [
+        *("train.algorithm = 'variants:UnitNorm'", "CrossQ.q_learning_rate = 3e-4", *units("CrossQ", 128)),
+    ],
+    "unit_norm_targets_128": ["train.algorithm = 'variants:UnitNormTargets'", *units("CrossQ", 128)],
     "clipped_128": [CLIPPED, *units("CrossQ", 128)],
     "clipped_falling": ["train.algorithm = 'variants:FallingRate'", CLIPPED, *units("CrossQ", 128)],
     "no_contact": [NO_CONTACT],
     "no_contact_128": [NO_CONTACT, *units("CrossQ", 128)],
+    "no_contact_delay_3_128": [NO_CONTACT, *DELAY_3_128],
     "fixed_alpha": ["CrossQ.alpha_learning_rate = 0.0", "CrossQ.initial_alpha = 0.05"],
     "normalised_policy": ["train.algorithm = 'variants:NormalisedPolicy'"],
     "joints_only": [f"env.kwargs = {dict.fromkeys(BEYOND_JOINTS, False)}"],
@@ -111,48 +120,32 @@ SETTINGS = {
 AS_IT_COMES = ("sac_25_hz", "sac_12_hz", "crossq_12_hz", "clipped_128", "clipped_falling")
 HUNDRED = {"pendulum": (5_000,), "pendulum_swingup": (25_000, 50_000, 100_000)}
 HUNDRED_OF_OTHERS = (50_000, 100_000)
-# From which step on a run's evaluations are of the mean of its policies; those before, and those of other runs of
-# `crossq`, were made when the last policy was still the deployed one.
-MEAN_FROM = {
-    ("pendulum", "units_128"): 0,
-    ("hopper", "units_128"): 0,
-    ("walker2d", "units_128"): 80_000,
-    ("half_cheetah", "crossq"): 280_000,
-    ("ant", "no_contact"): 280_000,
-    ("reacher", "scaled"): 40_000,
-    ("reacher", "near_128"): 0,
-    ("reacher", "mean_sac"): 0,
-    ("swimmer", "crossq"): 80_000,
-    ("humanoid", "crossq"): 60_000,
-    ("humanoid", "no_contact"): 0,
-    ("bipedal_walker", "units_128"): 0,
-    ("bipedal_walker", "clipped_128"): 0,
-    ("bipedal_walker", "clipped_falling"): 0,
-    ("cheetah_run", "crossq"): 80_000,
-    ("walker_walk", "crossq"): 80_000,
-    ("cartpole_swingup", "crossq"): 80_000,
-    ("cartpole_swingup", "units_128"): 0,
-    ("reacher_easy", "crossq"): 80_000,
-    ("reacher_hard", "crossq"): 80_000,
-}
 # task, setting, steps of seed 0, of seed 1, ...
 RUNS = [
     ("half_cheetah", "crossq", 300_000),
     ("half_cheetah", "batch_128", 40_000),
     ("half_cheetah", "normalised_policy", 30_000),
     ("half_cheetah", "half_gradient", 40_000),
-    ("half_cheetah", "units_128", 50_000),
+    ("half_cheetah", "units_128", 50_000, 50_000),
+    ("half_cheetah", "delay_3", 300_000, 100_000),
+    ("half_cheetah", "delay_3_128", 300_000),
+    ("half_cheetah", "unit_norm_128", 50_000),
+    ("half_cheetah", "unit_norm_slow_128", 50_000),
+    ("half_cheetah", "unit_norm_targets_128", 50_000),
     ("hopper", "crossq", 100_000, 100_000),
     ("hopper", "half_gradient", 60_000),
     ("hopper", "units_128", 300_000, 300_000, 300_000, 300_000, 300_000),
+    ("hopper", "unit_norm_128", 60_000),
     ("hopper", "units_64", 100_000, 100_000, 100_000, 100_000),
     ("hopper", "units_64_slow_policy", 100_000),
     ("walker2d", "crossq", 100_000),
     ("walker2d", "units_128", 300_000, 300_000, 300_000),
+    ("walker2d", "delay_3_128", 300_000),
     ("walker2d", "units_64", 100_000),
     ("ant", "crossq", 100_000),
     ("ant", "no_contact", 300_000),
     ("ant", "no_contact_128", 50_000),
+    ("ant", "no_contact_delay_3_128", 300_000, 100_000, 100_000),
     ("ant", "normalised_policy", 60_000),
     ("ant", "large_epsilon", 30_000),
     ("reacher", "crossq", 50_000),
@@ -168,8 +161,10 @@ RUNS = [
     ("inverted_double_pendulum", "crossq", 30_000),
     ("pusher", "crossq", 100_000),
     ("swimmer", "crossq", 100_000),
+    ("swimmer", "delay_3_128", 100_000),
     ("humanoid", "crossq", 100_000),
     ("humanoid", "no_contact", 300_000),
+    ("humanoid", "no_contact_delay_3_128", 300_000),
     ("humanoid", "normalised_policy", 40_000),
     ("humanoid", "joints_only", 30_000),
     ("humanoid_standup", "crossq", 60_000),
@@ -179,11 +174,13 @@ RUNS = [
     ("bipedal_walker", "clipped_128", 100_000, 100_000, 100_000),
     ("bipedal_walker", "clipped_falling", 100_000),
     ("cheetah_run", "crossq", 100_000),
+    ("cheetah_run", "delay_3_128", 300_000),
     ("walker_walk", "crossq", 100_000),
     ("cartpole_swingup", "crossq", 100_000),
     ("cartpole_swingup", "units_128", 100_000, 100_000),
     ("reacher_easy", "crossq", 100_000),
     ("reacher_hard", "crossq", 100_000),
+    ("reacher_hard", "delay_3_128", 100_000),
     ("pendulum_swingup", "crossq", 40_000),
     ("pendulum_swingup", "fixed_alpha", 50_000),
     ("pendulum_swingup", "sac", 100_000),
@@ -195,6 +192,33 @@ RUNS = [
     ("pendulum_swingup", "sac_far", 60_000),
     ("pendulum_swingup", "sac_short", 50_000),
 ]
+# From which step on a run's evaluations are of the mean of its policies; those before, and those of other runs of
+# `crossq`, were made when the last policy was still the deployed one.
+MEAN_FROM = {
+    ("pendulum", "units_128"): 0,
+    ("hopper", "units_128"): 0,
+    ("walker2d", "units_128"): 80_000,
+    ("half_cheetah", "crossq"): 280_000,
+    ("ant", "no_contact"): 280_000,
+    ("reacher", "scaled"): 40_000,
+    ("reacher", "near_128"): 0,
+    ("reacher", "mean_sac"): 0,
+    ("swimmer", "crossq"): 80_000,
+    ("humanoid", "crossq"): 60_000,
+    ("humanoid", "no_contact"): 0,
+    ("half_cheetah", "units_128"): 0,
+    ("bipedal_walker", "units_128"): 0,
+    ("bipedal_walker", "clipped_128"): 0,
+    ("bipedal_walker", "clipped_falling"): 0,
+    ("cheetah_run", "crossq"): 80_000,
+    ("walker_walk", "crossq"): 80_000,
+    ("cartpole_swingup", "crossq"): 80_000,
+    ("cartpole_swingup", "units_128"): 0,
+    ("reacher_easy", "crossq"): 80_000,
+    ("reacher_hard", "crossq"): 80_000,
+}
+NEWER = ("delay", "unit_norm")  # settings that were tried after that
+MEAN_FROM |= {(task, setting): 0 for task, setting, *_ in RUNS if any(x in setting for x in NEWER)}
 
 
 def train(name, task, setting, seed, steps, done):

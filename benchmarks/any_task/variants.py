@@ -3,8 +3,9 @@
 import keras
 import tensorflow as tf
 
-from tfsac.algorithms import normalised_q
+from tfsac.algorithms import losses, normalised_q
 from tfsac.algorithms.adam import Adam
+from tfsac.algorithms.agent import polyak
 from tfsac.algorithms.crossq import CrossQ
 from tfsac.algorithms.normalised_q import EPSILON, NormalisedDense, NormalisedQ
 from tfsac.algorithms.sac import SAC
@@ -139,3 +140,56 @@ class MeanSAC(SAC):
         metrics = super().gradient_step(batch, noise)
         self.update_mean()
         return metrics
+
+
+class UnitNorm(CrossQ):
+    """Kernel and bias of each hidden unit of the critics have norm 1 (arXiv 2502.07523): their step size stays."""
+
+    name = "unit_norm"
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.project()
+
+    def update_critics(self, batch, noise):
+        metrics = super().update_critics(batch, noise)
+        self.project()
+        return metrics
+
+    def project(self):
+        """(w, b) <- (w, b) / |(w, b)| for every hidden unit."""
+        for layer in (*self.q1.hidden, *self.q2.hidden):
+            norm = tf.sqrt(tf.reduce_sum(tf.square(layer.kernel.value), 0) + tf.square(layer.bias.value))
+            layer.kernel.value.assign(layer.kernel.value / norm)
+            layer.bias.value.assign(layer.bias.value / norm)
+
+
+class UnitNormTargets(UnitNorm):
+    """With target networks, too, which see the joint batch in training mode."""
+
+    name = "unit_norm_targets"
+    tau = 0.005
+
+    def __init__(self, observation_dim, action_dim, *arguments, **settings):
+        super().__init__(observation_dim, action_dim, *arguments, **settings)
+        units = [x.kernel.shape[1] for x in self.q1.hidden]
+        self.targets = [self.make_q(observation_dim, action_dim, units, x) for x in self._seeds[:2]]
+        for target, online in zip(self.targets, (self.q1, self.q2), strict=True):
+            target.set_weights(online.get_weights())
+
+    def update_critics(self, batch, noise):
+        next_action, next_log_prob = self.sample(batch.next_observation, noise)
+        both = tf.concat([batch.observation, batch.next_observation], 0), tf.concat([batch.action, next_action], 0)
+        next_q = tf.minimum(*(tf.split(q(both, training=True), 2)[1] for q in self.targets))
+        next_value = losses.soft_value(next_q, next_log_prob, self.alpha)
+        target = losses.bellman_target(batch.reward, batch.terminated, next_value, self.discount)
+        with tf.GradientTape() as tape:
+            q1, q2 = (tf.split(q(both, training=True), 2)[0] for q in (self.q1, self.q2))
+            q1_loss, q2_loss = losses.q_loss(q1, target), losses.q_loss(q2, target)
+            loss = q1_loss + q2_loss
+        norm = self.q_optimizer.minimise(loss, tape)
+        self.project()
+        for old, new in zip(self.targets, (self.q1, self.q2), strict=True):
+            polyak(old, new, self.tau)
+        means = {"q1": tf.reduce_mean(q1), "q2": tf.reduce_mean(q2)}
+        return means | {"q1_loss": q1_loss, "q2_loss": q2_loss, "q_gradient_norm": norm}
