@@ -590,6 +590,16 @@ def test_an_algorithm_without_a_tau_follows_at_once(tmp_path):
     assert read_run(write_run(tmp_path / "run", record()), replay=False).facts["tau"] == 1.0
 
 
+def test_where_there_is_no_target_network_none_stands_still():
+    """LunarLander of `crossq`, on the way from -200 to 100: Q passes 0, and the replay's rewards would make it -100."""
+    metrics = {"q1": np.linspace(-15.0, 5.0, ROWS), "policy_loss": np.linspace(15.1, -4.9, ROWS)}
+    metrics |= {"q1_loss": 0.01, "q2_loss": 0.01}
+    assert "target_still" in clear(record(metrics))
+    alone = diagnose(record(metrics, {"tau": 1.0}))
+    assert not alone.suspicious
+    assert ("target_still", ()) in {(symptom.name, lacking) for symptom, lacking in alone.unseen}  # it does not apply
+
+
 def test_a_run_that_stopped_for_a_number_that_is_none(tmp_path):
     logdir = write_run(tmp_path / "run", record())
     assert "not_finite" not in names(read_run(logdir, replay=False))

@@ -231,7 +231,12 @@ def entropy_gap(view):
     text="|Q|, as a share of what rewards and entropy would add up to by now",
 )
 def q_reach(view):
-    """|Q| / (horizon (|c r| + |w H|))."""
+    """|Q| / (horizon (|c r| + |w H|)); None where no target network may be still.
+
+    Q then follows the policy at once, and a policy that is far better than the replay's has Q near 0 on its way up.
+    """
+    if view.facts["tau"] == 1:
+        return None
     per_step = np.abs(view.reward) + np.abs(view.temperature * view["entropy"])
     return view.median(np.abs(view["q1"]) / (view.horizon * per_step))
 
