@@ -1,8 +1,9 @@
-"""Writes what runs.py trained into docs/crossq.md: python benchmarks/any_task/report.py
+"""Writes what runs.py trained into two pages: python benchmarks/any_task/report.py
 
-Two tables: what was aimed at beside what came of it, and the returns on the way there. The return of the deployed
-policy at a step is the mean of its evaluation's episodes: ten on the way, in bold a hundred. Of five seeds it says the
-interquartile mean and its 95 % interval, too, for which it needs rliable: see requirements.txt of the study.
+What was aimed at beside what came of it, in docs/crossq.md, and the returns on the way, in docs/crossq-trials.md. The
+return of the deployed policy at a step is the mean of its evaluation's episodes: ten on the way, in bold a hundred. Of
+five seeds it says the interquartile mean and its 95 % interval, too, for which it needs rliable: see requirements.txt
+of the study.
 """
 
 import collections
@@ -55,7 +56,7 @@ AIMS = [
     ("reacher_easy", "crossq", 100_000, 935),
     ("reacher_hard", "crossq", 100_000, 850),
 ]
-PAGE = Path(__file__).parents[2] / "docs/crossq.md"
+DOCS = Path(__file__).parents[2] / "docs"
 BEGIN, END = "<!-- any task: written by benchmarks/any_task/report.py -->", "<!-- end of any task -->"
 
 
@@ -120,8 +121,13 @@ def _task_id(task):
     return runs.TASKS[task].rpartition(":")[2]
 
 
+def write(page, title, table):
+    """Puts the table where the page has the last one."""
+    before, _, rest = (DOCS / page).read_text().partition(BEGIN)
+    (DOCS / page).write_text(f"{before}{BEGIN}\n\n## {title}\n\n{table}\n\n{END}{rest.partition(END)[2]}")
+
+
 if __name__ == "__main__":
     returns = read_returns()
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    text = f"## Aimed at and reached\n\n{aims(returns)}\n\n## On the way\n\n{curves(returns)}"
-    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+    write("crossq.md", "Aimed at and reached", aims(returns))
+    write("crossq-trials.md", "On the way", curves(returns))
