@@ -215,7 +215,9 @@ def record(metrics=None, facts=None, returns=-100.0, length=100, **options):
     columns |= {"step": np.arange(1, ROWS + 1) * 250.0} | (metrics or {})
     columns = {name: np.broadcast_to(np.asarray(x, float), ROWS) for name, x in columns.items() if x is not None}
     steps = np.arange(1, 101) * 100.0
-    training = {"step": steps, "return": np.full(100, returns), "length": np.full(100, float(length))}
+    training = {"step": steps, "return": np.full(100, returns, float), "length": np.full(100, float(length))}
+    if np.isscalar(returns):
+        training["return"][0] *= 1 + 1e-9  # all alike would be a symptom
     known = {"discount": 0.99, "tau": 0.005, "action_dim": 1, "start_steps": 0, "updates_per_step": 1}
     return Record(columns, training, {}, known | (facts or {}), **options)
 
@@ -329,6 +331,26 @@ def test_a_setback_is_a_share_of_the_rise(returns, error, expected):
 def test_evaluation_is_compared_with_training():
     run = record()._replace(evaluations=evaluations([-100] * 10 + [-80]))  # training has -100
     assert measured(run, "evaluation_gap") == pytest.approx(((-100 * 2 - 80) / 3 + 100) / 100)
+
+
+@pytest.mark.parametrize(
+    "returns, expected",
+    [([0, 0, 0, 0], None), ([0] * 5, 0), ([0, 0, 0, 0, 7], 0.25), ([-3, -3, -2, -1, -3], 0.5), ([5, 1, 2, 3, 4], 1)],
+)
+def test_returns_are_compared_with_the_first(returns, expected):
+    steps = np.arange(len(returns)) * 100.0
+    training = {"step": steps, "return": np.array(returns, float), "length": np.full(len(steps), 100.0)}
+    assert measured(record()._replace(training=training), "other_returns") == expected
+
+
+def test_a_reward_that_is_never_met_is_named_and_not_called_small():
+    """As in finger-spin of dm_control: Q is what the entropy adds up to, and the policy stays random."""
+    metrics = {"q1": 3.0, "entropy": 0.6, "alpha": 0.05, "policy_loss": -3.03, "q1_loss": 0.01, "q2_loss": 0.01}
+    run = record(metrics, returns=0.0)
+    assert clear(run) == ["reward_unseen"]
+    met = run.training["return"] + (np.arange(100) % 20 == 10)  # in one episode of twenty
+    found = clear(run._replace(training=run.training | {"return": met}))
+    assert "rewards_small" in found and "reward_unseen" not in found
 
 
 # The replay

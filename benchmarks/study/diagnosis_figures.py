@@ -129,6 +129,12 @@ def of_returns():
     returns(second, record("pendulum-sac_v1-seed1"), HEALTHY)
     write()
 
+    first, second, write = pair("reward_unseen", "return of training episodes", right="as it would look with the fault")
+    steps, values = healthy.training["step"], healthy.training["return"]
+    first.plot(steps, values, ".", ms=3, color=HEALTHY)
+    second.plot(steps, np.zeros(len(steps)), ".", ms=3, color=FAULTY)
+    write()
+
     first, second, write = pair("replay_forgets", "episodes in the replay", sharey=True, right="room for 1,000 steps")
     steps = np.arange(0, 10_001, 200)
     for axes, capacity, colour in ((first, 1_000_000, HEALTHY), (second, 1_000, FAULTY)):

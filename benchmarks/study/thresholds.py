@@ -76,6 +76,7 @@ EXACT = {  # by definition: a density has no more, a loss is a number, alpha mov
     "not_finite": Threshold(0.0),
     "entropy_excess": Threshold(0.0),
     "alpha_sign": Threshold(0.0),
+    "other_returns": Threshold(0.01),
     "terminal_ends": Threshold(0.5),
     "share_held": Threshold(1.0),  # nothing is lost before the replay is full
     "constant_observations": Threshold(0.0),

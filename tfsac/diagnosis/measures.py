@@ -178,6 +178,7 @@ class View:
 
 _ALL_ROWS = {
     "not_finite",
+    "other_returns",
     "loss_sign",
     "q_growth",
     "q_loss_floor",
@@ -192,6 +193,13 @@ _ALL_ROWS = {
 def not_finite(view):
     """How many, or 1 where the run itself stopped for that reason."""
     return max(sum(bool(np.any(np.isinf(x))) for x in view.metrics.values()), int(view.record.stopped))
+
+
+@_measure(tables=["training"], text="share of the training episodes whose return is another than the first one's")
+def other_returns(view):
+    """None of fewer than five episodes."""
+    returns = view.record.training["return"]
+    return np.mean(returns[1:] != returns[0]) if len(returns) >= 5 else None
 
 
 @_measure("policy_loss", "q1", "entropy", "alpha", text="agreement of policy_loss with -Q - alpha entropy, -1 to 1")

@@ -85,6 +85,15 @@ SYMPTOMS = (
         ("rewards_small", "saturated", "q_bias", "alpha_explodes", "target_still", "value_held_back"),
     ),
     Symptom(
+        "reward_unseen", "Nearly every episode returns the same", STRONG, ((_below("other_returns"),),),
+        "Training episodes return what the first one did: random actions do not find the reward, and there is nothing "
+        "to learn from.",
+        "Hold each action for longer while it trains (StickyAction in env.wrappers), ask for an action less often, "
+        "start nearer to the goal, or reward the way to it; see that the environment gives its reward at all.",
+        ("q_same_everywhere", "time_limit", "policy_has_no_gradient", "rewards_small", "rewards_large", "q_bias",
+         "policy_gradient_vanishes", "evaluation_gap", "target_still"),
+    ),
+    Symptom(
         "value_held_back", "V is held back", STRONG, ((*_STILL, _above("value_loss", "value_loss_held")),),
         "Q does not grow beyond the first rewards, and V does not reach the values that it should learn: the moving "
         "average is written into V and not into its target, so that each step is undone.",

@@ -32,6 +32,7 @@ THRESHOLDS = {
     "limit_error": Threshold(0.137, (0.000875, 0.0576), (0.324, 1.78)),
     "loss_sign": Threshold(0.0, (1.0, 1.0), (-1.0, -1.0)),
     "not_finite": Threshold(0.0, (0.0, 0.0), None),
+    "other_returns": Threshold(0.01, (1.0, 1.0), None),
     "policy_gradient": Threshold(0.276, (1.82, 1.82), (0.0919, 0.101)),
     "q_bias_high": Threshold(2.19, (-0.564, 0.813), None),
     "q_bias_low": Threshold(-1.94, (-0.564, 0.813), None),
