@@ -60,6 +60,7 @@ OWN = {
 BEYOND_JOINTS = [f"include_{x}_in_observation" for x in ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")]
 NO_CONTACT = "env.kwargs = {'include_cfrc_ext_in_observation': False}"
 REACHER_SCALE = "observation_scale = (1, 1, 1, 1, 10, 10, 0.3, 0.3, 10, 10)"
+REACHER_FINE = "observation_scale = (1, 1, 1, 1, 10, 10, 0.3, 0.3, 30, 30)"
 CLIPPED = "env.wrappers = [('ClipReward', {'min_reward': -1.0})]"
 SAC_FAST = ["train.algorithm = 'sac'", *(f"SAC.{x}_learning_rate = 1e-3" for x in ("policy", "q", "alpha"))]
 
@@ -74,6 +75,12 @@ def control_period(seconds):
     return f"env.kwargs = {{'environment_kwargs': {{'control_timestep': {seconds}}}}}"
 
 
+def on_reacher(algorithm, discount=0.97, scale=REACHER_SCALE):
+    """Settings of `sac`, or of a variant of it, as gin/reacher.gin has them."""
+    own = [f"SAC.discount = {discount}", "SAC.tau = 0.01", f"SAC.{scale}"]
+    return [f"train.algorithm = '{algorithm}'", *SAC_FAST[1:], *own]
+
+
 DELAY_3_128 = ["CrossQ.policy_delay = 3", *units("CrossQ", 128)]
 # One line a setting: what it has that train.algorithm = 'crossq' has not.
 SETTINGS = {
@@ -85,20 +92,28 @@ SETTINGS = {
     "sac_far": [*SAC_FAST, "SAC.discount = 0.995"],
     "sac_25_hz": ["train.algorithm = 'sac'", control_period(0.04)],
     "sac_12_hz": ["train.algorithm = 'sac'", control_period(0.08)],
+    "sac_12_hz_four": ["train.algorithm = 'sac'", control_period(0.08), "train.updates_per_step = 4"],
+    "crossq_12_hz_four": [control_period(0.08), "train.updates_per_step = 4", *DELAY_3_128],
     "crossq_12_hz": [control_period(0.08)],
     "scaled": ["CrossQ.discount = 0.97", f"CrossQ.{REACHER_SCALE}"],
+    "scaled_delay_3": ["CrossQ.discount = 0.97", f"CrossQ.{REACHER_SCALE}", "CrossQ.policy_delay = 3"],
+    "sac_fine": on_reacher("sac", scale=REACHER_FINE),
+    "sac_two": [*on_reacher("sac"), "train.updates_per_step = 2"],
+    "mean_sac": on_reacher("variants:MeanSAC"),
+    "mean_sac_near": on_reacher("variants:MeanSAC", discount=0.95),
+    "mean_sac_fine": on_reacher("variants:MeanSAC", scale=REACHER_FINE),
     "scaled_64": ["CrossQ.discount = 0.97", f"CrossQ.{REACHER_SCALE}", *units("CrossQ", 64)],
-    "sac_64": [*SAC_FAST, "SAC.discount = 0.97", "SAC.tau = 0.01", f"SAC.{REACHER_SCALE}", *units("SAC", 64)],
+    "sac_64": [*on_reacher("sac"), *units("SAC", 64)],
     "near_128": ["CrossQ.discount = 0.9", f"CrossQ.{REACHER_SCALE}", *units("CrossQ", 128)],
-    "mean_sac": [
-        "train.algorithm = 'variants:MeanSAC'",
-        *(*SAC_FAST[1:], "SAC.discount = 0.97", "SAC.tau = 0.01", f"SAC.{REACHER_SCALE}"),
-    ],
     "units_64": units("CrossQ", 64),
     "units_64_slow_policy": [*units("CrossQ", 64), "CrossQ.policy_learning_rate = 3e-4"],
     "units_128": units("CrossQ", 128),
     "delay_3": ["CrossQ.policy_delay = 3"],
     "delay_3_128": DELAY_3_128,
+    "delay_2_128": ["CrossQ.policy_delay = 2", *units("CrossQ", 128)],
+    "beta_09_delay_3_128": ["train.algorithm = 'variants:Beta09'", *DELAY_3_128],
+    "two_updates_delay_3_128": ["train.updates_per_step = 2", *DELAY_3_128],
+    "three_steps_delay_3_128": ["train.algorithm = 'variants:ThreeSteps'", *DELAY_3_128],
     "unit_norm_128": ["train.algorithm = 'variants:UnitNorm'", *units("CrossQ", 128)],
     "unit_norm_slow_128": [
         *("train.algorithm = 'variants:UnitNorm'", "CrossQ.q_learning_rate = 3e-4", *units("CrossQ", 128)),
@@ -117,7 +132,15 @@ SETTINGS = {
     "batch_128": ["train.batch_size = 128"],
 }
 # Trained with a slower control or a cheaper fall; their hundred episodes are in the task as it comes.
-AS_IT_COMES = ("sac_25_hz", "sac_12_hz", "crossq_12_hz", "clipped_128", "clipped_falling")
+AS_IT_COMES = (
+    "sac_25_hz",
+    "sac_12_hz",
+    "sac_12_hz_four",
+    "crossq_12_hz",
+    "crossq_12_hz_four",
+    "clipped_128",
+    "clipped_falling",
+)
 HUNDRED = {"pendulum": (5_000,), "pendulum_swingup": (25_000, 50_000, 100_000)}
 HUNDRED_OF_OTHERS = (50_000, 100_000)
 # task, setting, steps of seed 0, of seed 1, ...
@@ -127,8 +150,12 @@ RUNS = [
     ("half_cheetah", "normalised_policy", 30_000),
     ("half_cheetah", "half_gradient", 40_000),
     ("half_cheetah", "units_128", 50_000, 50_000),
-    ("half_cheetah", "delay_3", 300_000, 100_000),
+    ("half_cheetah", "delay_3", 100_000, 300_000),
     ("half_cheetah", "delay_3_128", 300_000),
+    ("half_cheetah", "delay_2_128", 50_000),
+    ("half_cheetah", "beta_09_delay_3_128", 50_000),
+    ("half_cheetah", "two_updates_delay_3_128", 50_000),
+    ("half_cheetah", "three_steps_delay_3_128", 50_000),
     ("half_cheetah", "unit_norm_128", 50_000),
     ("half_cheetah", "unit_norm_slow_128", 50_000),
     ("half_cheetah", "unit_norm_targets_128", 50_000),
@@ -138,6 +165,7 @@ RUNS = [
     ("hopper", "unit_norm_128", 60_000),
     ("hopper", "units_64", 100_000, 100_000, 100_000, 100_000),
     ("hopper", "units_64_slow_policy", 100_000),
+    ("walker2d", "delay_3", 300_000),
     ("walker2d", "crossq", 100_000),
     ("walker2d", "units_128", 300_000, 300_000, 300_000),
     ("walker2d", "delay_3_128", 300_000),
@@ -145,7 +173,7 @@ RUNS = [
     ("ant", "crossq", 100_000),
     ("ant", "no_contact", 300_000),
     ("ant", "no_contact_128", 50_000),
-    ("ant", "no_contact_delay_3_128", 300_000, 100_000, 100_000),
+    ("ant", "no_contact_delay_3_128", 300_000, 100_000, 100_000, 100_000, 100_000),
     ("ant", "normalised_policy", 60_000),
     ("ant", "large_epsilon", 30_000),
     ("reacher", "crossq", 50_000),
@@ -153,6 +181,11 @@ RUNS = [
     ("reacher", "scaled_64", 50_000),
     ("reacher", "near_128", 50_000),
     ("reacher", "mean_sac", 50_000),
+    ("reacher", "sac_fine", 50_000, 50_000),
+    ("reacher", "sac_two", 50_000),
+    ("reacher", "mean_sac_near", 50_000),
+    ("reacher", "mean_sac_fine", 50_000),
+    ("reacher", "scaled_delay_3", 50_000),
     ("reacher", "sac_64", 100_000),
     ("pendulum", "crossq", 10_000),
     ("pendulum", "units_64", 10_000, 10_000, 10_000, 10_000, 10_000),
@@ -161,6 +194,8 @@ RUNS = [
     ("inverted_double_pendulum", "crossq", 30_000),
     ("pusher", "crossq", 100_000),
     ("swimmer", "crossq", 100_000),
+    ("swimmer", "units_128", 300_000),
+    ("swimmer", "delay_3", 100_000),
     ("swimmer", "delay_3_128", 100_000),
     ("humanoid", "crossq", 100_000),
     ("humanoid", "no_contact", 300_000),
@@ -168,6 +203,7 @@ RUNS = [
     ("humanoid", "normalised_policy", 40_000),
     ("humanoid", "joints_only", 30_000),
     ("humanoid_standup", "crossq", 60_000),
+    ("humanoid_standup", "delay_3_128", 300_000),
     ("mountain_car", "crossq", 30_000),
     ("bipedal_walker", "crossq", 100_000),
     ("bipedal_walker", "units_128", 100_000),
@@ -180,6 +216,8 @@ RUNS = [
     ("cartpole_swingup", "units_128", 100_000, 100_000),
     ("reacher_easy", "crossq", 100_000),
     ("reacher_hard", "crossq", 100_000),
+    ("reacher_hard", "units_128", 100_000),
+    ("reacher_hard", "delay_3", 100_000),
     ("reacher_hard", "delay_3_128", 100_000),
     ("pendulum_swingup", "crossq", 40_000),
     ("pendulum_swingup", "fixed_alpha", 50_000),
@@ -191,6 +229,8 @@ RUNS = [
     ("pendulum_swingup", "sac_entropy", 100_000),
     ("pendulum_swingup", "sac_far", 60_000),
     ("pendulum_swingup", "sac_short", 50_000),
+    ("pendulum_swingup", "sac_12_hz_four", 25_000),
+    ("pendulum_swingup", "crossq_12_hz_four", 25_000),
 ]
 # From which step on a run's evaluations are of the mean of its policies; those before, and those of other runs of
 # `crossq`, were made when the last policy was still the deployed one.
@@ -203,7 +243,10 @@ MEAN_FROM = {
     ("reacher", "scaled"): 40_000,
     ("reacher", "near_128"): 0,
     ("reacher", "mean_sac"): 0,
+    ("reacher", "mean_sac_near"): 0,
+    ("reacher", "mean_sac_fine"): 0,
     ("swimmer", "crossq"): 80_000,
+    ("swimmer", "units_128"): 0,
     ("humanoid", "crossq"): 60_000,
     ("humanoid", "no_contact"): 0,
     ("half_cheetah", "units_128"): 0,
@@ -216,6 +259,8 @@ MEAN_FROM = {
     ("cartpole_swingup", "units_128"): 0,
     ("reacher_easy", "crossq"): 80_000,
     ("reacher_hard", "crossq"): 80_000,
+    ("reacher_hard", "units_128"): 0,
+    ("pendulum_swingup", "crossq_12_hz_four"): 0,
 }
 NEWER = ("delay", "unit_norm")  # settings that were tried after that
 MEAN_FROM |= {(task, setting): 0 for task, setting, *_ in RUNS if any(x in setting for x in NEWER)}

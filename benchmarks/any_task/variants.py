@@ -1,6 +1,7 @@
 """CrossQ and SAC as they might have been: what `runs.py` compares, each a subclass that differs in one thing."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfsac.algorithms import losses, normalised_q
@@ -9,6 +10,7 @@ from tfsac.algorithms.agent import polyak
 from tfsac.algorithms.crossq import CrossQ
 from tfsac.algorithms.normalised_q import EPSILON, NormalisedDense, NormalisedQ
 from tfsac.algorithms.sac import SAC
+from tfsac.data.replay import Replay
 from tfsac.policy import LOG_STD_MAX, LOG_STD_MIN
 
 
@@ -193,3 +195,47 @@ class UnitNormTargets(UnitNorm):
             polyak(old, new, self.tau)
         means = {"q1": tf.reduce_mean(q1), "q2": tf.reduce_mean(q2)}
         return means | {"q1_loss": q1_loss, "q2_loss": q2_loss, "q_gradient_norm": norm}
+
+
+class Beta09(CrossQ):
+    """With Adam's usual beta_1."""
+
+    name = "beta_09"
+    beta_1 = 0.9
+
+
+class ThreeSteps(CrossQ):
+    """Returns of three steps: r + gamma r' + gamma^2 r'' and the value of the state after these.
+
+    Fewer where the episode ends, which is where a row's next observation is not the next row's observation. For one
+    environment; not corrected for the policy having changed since.
+    """
+
+    name = "three_steps"
+    n = 3
+
+    def __init__(self, observation_dim, action_dim, *arguments, **settings):
+        super().__init__(observation_dim, action_dim, *arguments, **settings)
+        agent = self
+
+        def sample(replay, num_batches, batch_size):
+            starts = replay._rng.integers(len(replay), size=[num_batches, batch_size])
+            return agent.returns(replay._rows, starts, len(replay))
+
+        Replay.sample = sample  # an algorithm has no replay of its own
+
+    def returns(self, rows, starts, filled):
+        """Rows that begin at `starts`, an array of any shape, in a table with so many filled ones."""
+        reward, after = self.observation_dim + self.action_dim, slice(self.observation_dim + self.action_dim + 1, -1)
+        result, last, discount = rows[starts], starts.copy(), np.ones(starts.shape, np.float32)
+        for _ in range(self.n - 1):
+            following = np.minimum(last + 1, filled - 1)
+            goes_on = (last + 1 < filled) & (rows[last, -1] == 0)
+            goes_on &= (rows[last][..., after] == rows[following][..., : self.observation_dim]).all(-1)
+            last = np.where(goes_on, following, last)
+            discount = np.where(goes_on, discount * self.discount, discount)
+            result[..., reward] += np.where(goes_on, discount * rows[last, reward], 0)
+        result[..., after] = rows[last][..., after]
+        # The target's gamma (1 - d) becomes gamma^m (1 - d), for the m steps that were taken.
+        result[..., -1] = 1 - discount * (1 - rows[last, -1])
+        return result

@@ -22,8 +22,8 @@ class CrossQ(LearnedTemperature):
     # Deviation: critics of 256 units; the paper has 2048; because on a CPU a step with these takes some fifty times as
     # long.
     # Deviation: a policy without batch normalisation; the paper normalises it; because it is what runs on devices.
-    # Deviation: a policy that is updated in every gradient step; the paper's policy_delay is 3; because with it, and
-    # networks of 128 units, two tasks of seven are hardly learned.
+    # Deviation: a policy that is updated in every gradient step; the paper's policy_delay is 3; because with that
+    # Swimmer is not learned.
     # Deviation: evaluations and exports take the mean of the latest policies; the paper the last one; because single
     # policies fall back.
     # Deviation: plain batch normalisation; the authors' code renormalises from step 100,000 on; because the networks
