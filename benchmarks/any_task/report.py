@@ -41,7 +41,7 @@ AIMS = [
     ("humanoid", "no_contact", 300_000, 6_000),
     ("humanoid", "no_contact_delay_3_128", 100_000, 1_500),
     ("humanoid", "no_contact_delay_3_128", 300_000, 6_000),
-    ("humanoid_standup", "delay_3_128", 300_000, 150_000),
+    ("humanoid_standup", "crossq", 300_000, 150_000),
     ("swimmer", "crossq", 100_000, 100),
     ("swimmer", "units_128", 100_000, 100),
     ("swimmer", "units_128", 300_000, 250),
@@ -56,6 +56,7 @@ AIMS = [
     ("pendulum_swingup", "sac", 100_000, 820),
     ("pendulum_swingup", "sac_12_hz", 25_000, 820),
     ("pendulum_swingup", "sac_12_hz", 50_000, 820),
+    ("pendulum_swingup", "sac_12_hz_four", 25_000, 820),
     ("reacher_easy", "crossq", 100_000, 935),
     ("reacher_hard", "crossq", 100_000, 850),
 ]

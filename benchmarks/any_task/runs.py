@@ -203,7 +203,6 @@ RUNS = [
     ("humanoid", "normalised_policy", 40_000),
     ("humanoid", "joints_only", 30_000),
     ("humanoid_standup", "crossq", 60_000),
-    ("humanoid_standup", "delay_3_128", 300_000),
     ("mountain_car", "crossq", 30_000),
     ("bipedal_walker", "crossq", 100_000),
     ("bipedal_walker", "units_128", 100_000),
@@ -216,7 +215,6 @@ RUNS = [
     ("cartpole_swingup", "units_128", 100_000, 100_000),
     ("reacher_easy", "crossq", 100_000),
     ("reacher_hard", "crossq", 100_000),
-    ("reacher_hard", "units_128", 100_000),
     ("reacher_hard", "delay_3", 100_000),
     ("reacher_hard", "delay_3_128", 100_000),
     ("pendulum_swingup", "crossq", 40_000),
@@ -229,7 +227,7 @@ RUNS = [
     ("pendulum_swingup", "sac_entropy", 100_000),
     ("pendulum_swingup", "sac_far", 60_000),
     ("pendulum_swingup", "sac_short", 50_000),
-    ("pendulum_swingup", "sac_12_hz_four", 25_000),
+    ("pendulum_swingup", "sac_12_hz_four", 25_000, 25_000, 25_000, 25_000, 25_000),
     ("pendulum_swingup", "crossq_12_hz_four", 25_000),
 ]
 # From which step on a run's evaluations are of the mean of its policies; those before, and those of other runs of
@@ -259,7 +257,6 @@ MEAN_FROM = {
     ("cartpole_swingup", "units_128"): 0,
     ("reacher_easy", "crossq"): 80_000,
     ("reacher_hard", "crossq"): 80_000,
-    ("reacher_hard", "units_128"): 0,
     ("pendulum_swingup", "crossq_12_hz_four"): 0,
 }
 NEWER = ("delay", "unit_norm")  # settings that were tried after that
