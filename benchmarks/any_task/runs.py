@@ -132,15 +132,7 @@ SETTINGS = {
     "batch_128": ["train.batch_size = 128"],
 }
 # Trained with a slower control or a cheaper fall; their hundred episodes are in the task as it comes.
-AS_IT_COMES = (
-    "sac_25_hz",
-    "sac_12_hz",
-    "sac_12_hz_four",
-    "crossq_12_hz",
-    "crossq_12_hz_four",
-    "clipped_128",
-    "clipped_falling",
-)
+AS_IT_COMES = {x for x, lines in SETTINGS.items() if CLIPPED in lines or any("control_timestep" in y for y in lines)}
 HUNDRED = {"pendulum": (5_000,), "pendulum_swingup": (25_000, 50_000, 100_000)}
 HUNDRED_OF_OTHERS = (50_000, 100_000)
 # task, setting, steps of seed 0, of seed 1, ...
