@@ -3,7 +3,8 @@
 tfsac's crossq as the task's gin file has it, then SBX's CrossQ and SAC as they come, but for the critics of SBX's
 CrossQ: 256 units instead of 1,024. One after the other on one core, evaluated every 5,000 steps on ten starts; adds
 each training to results/race.csv.gz (run, step, seconds, episode, return) and skips what is there. seconds is the wall
-clock since the first step, compilation included, imports and evaluations not. A run is called task-contender-seedN.
+clock since the first step, compilation included, imports and evaluations not. A run is called task-contender-seedN;
+HalfCheetah's crossq_128 and crossq_256 had other gin files: 128 units and a delay of 3, and 256 units without a delay.
 """
 
 import argparse
