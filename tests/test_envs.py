@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tfsac.data import envs
-from tfsac.data.envs import episode_seed, make_env, to_bounds
+from tfsac.data.envs import EnvSettings, episode_seed, make_env, to_bounds
 from tfsac.errors import NonFiniteError, RunError, UserError
 
 
@@ -124,7 +124,8 @@ def test_a_dict_of_flat_boxes_is_flattened_in_the_order_of_its_keys():
         ("DiscreteObservation-v0", "expected a flat Box observation"),
         ("NoObservation-v0", "expected a flat Box observation"),
         ("DictWithImage-v0", "expected a flat Box observation"),
-        ("DictWithDiscrete-v0", "expected a flat Box observation"),
+        ("DictWithDiscrete-v0", "[('FlattenObservation', {})]"),
+        ("Tuple-v0", "[('FlattenObservation', {})]"),
         ("Reachr-v5", "Did you mean: `Reacher`"),
         ("Reacher-v9", "Environment version `v9` for environment `Reacher` doesn't exist"),
         ("Pendulum-v0", "Pendulum-v1"),
@@ -141,6 +142,22 @@ def test_what_the_agents_cannot_act_in_is_refused_by_name(env_id, words):
     with pytest.raises(UserError) as caught:
         make_env(env_id)
     assert words in str(caught.value) and env_id in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "env_id, by_hand",
+    [
+        ("DiscreteObservation-v0", lambda x: np.eye(4)[x]),
+        ("DictWithDiscrete-v0", lambda x: [*np.eye(5)[x["gear"]], *x["position"]]),
+        ("Tuple-v0", lambda x: [*x[0], *x[1][0], *x[1][1]]),
+    ],
+)
+def test_other_observations_are_taken_with_the_wrapper_that_their_refusal_names(env_id, by_hand):
+    env = EnvSettings(id=env_id, wrappers=[("FlattenObservation", {})]).make()
+    observation, _ = env.reset(seed=1)
+    space = env.unwrapped.observation_space
+    space.seed(1)
+    np.testing.assert_array_equal(observation, np.float32(by_hand(space.sample())))
 
 
 @pytest.mark.parametrize(

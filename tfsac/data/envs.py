@@ -528,5 +528,5 @@ def _check_spaces(name, observation_space, action_space):
     require(
         isinstance(observation_space, Box) and len(observation_space.shape) == 1 and observation_space.shape[0] > 0,
         f"{name}: expected a flat Box observation of shape (O,) or a Dict of such, received {observation_space}; "
-        "images and discrete observations are not supported",
+        "env.wrappers = [('FlattenObservation', {})] makes it flat (of no use for images)",
     )
