@@ -7,6 +7,7 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.classic_control import PendulumEnv
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 
 
@@ -196,6 +197,15 @@ class TimesReward(gym.RewardWrapper):
         return reward * self.factor
 
 
+class Prints(PendulumEnv):
+    """Prints in each reset, as Python does and as C code does, which knows nothing of sys.stdout."""
+
+    def reset(self, **kwargs):
+        print("from Python")
+        os.write(1, b"from C\n")
+        return super().reset(**kwargs)
+
+
 class NeedsAFile(gym.Env):
     """Cannot be made."""
 
@@ -252,4 +262,5 @@ for name, kwargs in WALKS.items():
 for name, (observation_space, action_space) in SPACES.items():
     kwargs = {"observation_space": observation_space, "action_space": action_space}
     gym.register(f"{name}-v0", Spaces, kwargs=kwargs, disable_env_checker=True)
+gym.register("Prints-v0", Prints, max_episode_steps=20)
 gym.register("NeedsAFile-v0", NeedsAFile, disable_env_checker=True)

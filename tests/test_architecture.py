@@ -13,7 +13,7 @@ MODULES = [name for name in PATHS if not name.endswith("__init__")]
 COMMANDS = {"train", "evaluate", "export", "plot", "sweep", "diagnose", "demos", "stress"}
 # Each room may import what stands to the left of it, and what is its own.
 ROOMS = ["ground", "policy", "data", "algorithms", "run", "diagnosis", "deploy", "above"]
-GROUND = {"errors", "quiet_tensorflow", "setting_types", "statistics", "trust"}
+GROUND = {"errors", "quiet_tensorflow", "setting_types", "standard_output", "statistics", "trust"}
 ABOVE = COMMANDS | {"api", "__main__"}
 
 

@@ -43,6 +43,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     write_run(folder / "pendulum", "Pendulum-v1", 0.0)
     write_run(folder / "walk", "envs_for_tests:Walk-v0", 0.25)
+    write_run(folder / "prints", "envs_for_tests:Prints-v0", 0.0)
     return folder
 
 
@@ -57,6 +58,14 @@ def test_json_is_one_object_and_nothing_else(folder):
     assert set(found) == {"return_mean", "return_std", "episodes", "returns"}
     assert found["episodes"] == 3 and found["returns"] == [pytest.approx(WALK_RETURN, rel=1e-6)] * 3
     assert found["return_mean"] == pytest.approx(WALK_RETURN, rel=1e-6) and found["return_std"] == pytest.approx(0)
+
+
+def test_json_is_one_object_beside_an_environment_that_prints(folder):
+    arguments = "--logdir=prints", "--episodes=2", "--json", "--video=clip.webp", "--trust=envs_for_tests"
+    done = run("tfsac.evaluate", *arguments, cwd=folder)
+    assert done.status == 0 and done.out.count("\n") == 1 and len(json.loads(done.out)["returns"]) == 2
+    assert done.err.count("from Python") == done.err.count("from C") > 2
+    assert (folder / "clip.webp").exists()
 
 
 def test_the_line_says_mean_interval_and_spread(folder):

@@ -12,6 +12,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
+from tfsac import standard_output
 from tfsac.data.envs import action_bounds, require_bounds, require_time_limit, say_time_limit
 from tfsac.data.rollout import ShowsEpisodes, repeats_starts, rollout, summary
 from tfsac.deploy import artefact, clip, facts
@@ -81,6 +82,7 @@ def main():
     args = flags.FLAGS
     require(args.episodes > 0, f"--episodes: expected a positive number, received {args.episodes}")
     require(args.seed >= 0, f"--seed: expected 0 or more, received {args.seed}")
+    output = standard_output.for_answers() if args.json else sys.stdout
     act, *world = find(args.logdir, args.policy, args.env_id, args.trust)
     settings, unit_actions, _ = world
     if args.video:
@@ -94,7 +96,7 @@ def main():
     result = summary(returns)
     if args.json:
         shown = {"return_mean": result["mean"], "return_std": result["std"], "episodes": args.episodes}
-        print(json.dumps(shown | {"returns": returns}))
+        print(json.dumps(shown | {"returns": returns}), file=output, flush=True)
     else:
         words = [f"return {result['mean']:.3f}"]
         if result["interval"]:

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from tfsac import standard_output
 from tfsac.data.envs import EnvSettings
 from tfsac.deploy import facts
 from tfsac.errors import RunError, UserError, require
@@ -305,7 +306,7 @@ def _loads(library):
 
 def _main():
     """The process that draws: a job of `record` on standard input, a JSON object as the answer."""
-    job = json.load(sys.stdin)
+    job, output = json.load(sys.stdin), standard_output.for_answers()
     _use_renderer_without_screen()
     answers = iter(np.array(job["actions"], job["dtype"]))
     settings = EnvSettings.read(job["settings"])
@@ -322,7 +323,7 @@ def _main():
         answer = {"returns": clip.returns}
     except (UserError, RunError, OSError) as error:
         answer = {"error": str(error)}
-    print(json.dumps(answer), flush=True)
+    print(json.dumps(answer), file=output, flush=True)
     os._exit(0)  # a viewer that was never complete would fail once more when it is thrown away
 
 
