@@ -10,17 +10,35 @@ import oracle
 EPSILON, MOMENTUM = 1e-3, 0.99
 
 
-def joint_pass(weights, network, x):
+def batch_alone(layer, mean, std):
+    """r and d without renormalisation."""
+    return np.ones_like(std), np.zeros_like(mean)
+
+
+def towards_moving(weights):
+    """r and d of renormalisation, a function of a layer's name and of the mean and deviation of its inputs."""
+
+    def correction(layer, mean, std):
+        moving_std = np.sqrt(weights[f"{layer}/moving_variance"] + EPSILON)
+        r = np.minimum(np.maximum(std / moving_std, 1 / 3), 3)
+        return r, np.minimum(np.maximum((mean - weights[f"{layer}/moving_mean"]) / moving_std, -5), 5)
+
+    return correction
+
+
+def joint_pass(weights, network, x, correction=batch_alone):
     """Q in training mode, [N, n] -> [N].
 
     Returns:
-        Q; and of each layer its inputs, [N, ...], these normalised, and the standard deviations they were divided by.
+        Q; and of each layer its inputs, [N, ...], these normalised, the standard deviations they were divided by, and r
+        and d.
     """
     kept = []
     for layer in _layers(weights, network):
         std = np.sqrt(x.var(axis=0) + EPSILON)
-        normalised = (x - x.mean(axis=0)) / std
-        kept.append((x, normalised, std))
+        r, d = correction(layer, x.mean(axis=0), std)
+        normalised = (x - x.mean(axis=0)) / std * r + d
+        kept.append((x, normalised, std, r, d))
         x = _dense(weights, layer, normalised)
         x = x if layer.endswith("output") else np.maximum(x, 0)
     return x[:, 0], kept
@@ -29,7 +47,7 @@ def joint_pass(weights, network, x):
 def joint_backward(weights, network, kept, d_q):
     """[N] -> gradients in the critic's weights."""
     gradients, d_output = {}, d_q[:, None]
-    for layer, (_, normalised, std) in reversed(list(zip(_layers(weights, network), kept, strict=True))):
+    for layer, (_, normalised, std, r, d) in reversed(list(zip(_layers(weights, network), kept, strict=True))):
         if not layer.endswith("output"):
             d_output = d_output * (_dense(weights, layer, normalised) > 0)
         gamma, features = weights[f"{layer}/gamma"], normalised + weights[f"{layer}/beta"]
@@ -37,9 +55,9 @@ def joint_backward(weights, network, kept, d_q):
         gradients |= {f"{layer}/kernel": (gamma * features).T @ d_output, f"{layer}/bias": d_output.sum(axis=0)}
         gradients |= {f"{layer}/gamma": (d_features * features).sum(axis=0)}
         gradients |= {f"{layer}/beta": (d_features * gamma).sum(axis=0)}
-        d_normalised = d_features * gamma
-        d_mean, d_scale = d_normalised.mean(axis=0), (d_normalised * normalised).mean(axis=0)
-        d_output = (d_normalised - d_mean - normalised * d_scale) / std
+        plain, d_plain = (normalised - d) / r, d_features * gamma * r  # r and d are constants
+        d_mean, d_scale = d_plain.mean(axis=0), (d_plain * plain).mean(axis=0)
+        d_output = (d_plain - d_mean - plain * d_scale) / std
     return gradients
 
 
@@ -53,7 +71,17 @@ def inference(weights):
     return plain
 
 
-def update(weights, batch, noise, discount, policy_learning_rate, q_learning_rate, alpha_learning_rate, target_entropy):
+def update(
+    weights,
+    batch,
+    noise,
+    discount,
+    policy_learning_rate,
+    q_learning_rate,
+    alpha_learning_rate,
+    target_entropy,
+    renormalised=False,
+):
     """One gradient step of everything, Adam at its first step; arguments and results as of `oracle.sac_update`."""
     weights = {name: np.asarray(x, np.float64) for name, x in weights.items()}
     observation, action, reward, next_observation, terminated = (np.asarray(x, np.float64) for x in batch)
@@ -63,7 +91,8 @@ def update(weights, batch, noise, discount, policy_learning_rate, q_learning_rat
     next_action, next_log_prob = oracle.policy(weights, next_observation, noise[0])
     x = np.concatenate([observation, action], axis=1)
     next_x = np.concatenate([next_observation, next_action], axis=1)
-    passes = {q: joint_pass(weights, q, np.concatenate([x, next_x])) for q in ("q1", "q2")}
+    both, correction = np.concatenate([x, next_x]), towards_moving(weights) if renormalised else batch_alone
+    passes = {q: joint_pass(weights, q, both, correction) for q in ("q1", "q2")}
     next_q = np.minimum(*(both[size:] for both, _ in passes.values()))
     target = reward + discount * (1 - terminated) * (next_q - alpha * next_log_prob)
     metrics, q_gradients, statistics = {}, {}, {}
@@ -72,7 +101,7 @@ def update(weights, batch, noise, discount, policy_learning_rate, q_learning_rat
         metrics |= {network: both[:size].mean(), f"{network}_loss": np.mean(error**2) / 2}
         d_q = np.concatenate([error / size, np.zeros(size)])  # the target is a constant
         q_gradients |= joint_backward(weights, network, kept, d_q)
-        for layer, (inputs, _, _) in zip(_layers(weights, network), kept, strict=True):
+        for layer, (inputs, *_) in zip(_layers(weights, network), kept, strict=True):
             for name, value in (("mean", inputs.mean(axis=0)), ("variance", inputs.var(axis=0))):
                 moving = f"{layer}/moving_{name}"
                 statistics[moving] = MOMENTUM * weights[moving] + (1 - MOMENTUM) * value

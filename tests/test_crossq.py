@@ -84,20 +84,23 @@ def assert_update_is(agent, metrics, expected):
         np.testing.assert_allclose(state[name][sure], x[sure], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-def run(agent, compiled=False):
+def run(agent, compiled=False, renormalised=False):
     """One gradient step on the problem -> metrics, and what the oracle expects with OTHER."""
     weights, batch, noise = start(agent)
+    if renormalised:
+        agent.warm_up = -1
     if compiled:
         metrics = {name: x[0] for name, x in agent.update(as_rows(batch)[None]).items()}
     else:
         metrics = step(agent, batch, noise)
-    return metrics, expected_update(weights, batch, noise, **OTHER)
+    return metrics, expected_update(weights, batch, noise, renormalised=renormalised, **OTHER)
 
 
+@pytest.mark.parametrize("renormalised", [False, True], ids=["plain", "renormalised"])
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-def test_one_update_is_the_oracles(compiled):
+def test_one_update_is_the_oracles(compiled, renormalised):
     agent = CrossQ(O, A, seed=5, **SIZES, **OTHER)
-    assert_update_is(agent, *run(agent, compiled))
+    assert_update_is(agent, *run(agent, compiled, renormalised))
 
 
 def test_defaults():
@@ -106,18 +109,23 @@ def test_defaults():
     assert_update_is(agent, step(agent, batch, noise), expected_update(weights, batch, noise, **DEFAULTS))
 
 
-def test_the_oracles_gradient_is_that_of_its_loss():
-    """By central differences, of a loss that sees half of the rows."""
+@pytest.mark.parametrize("renormalised", [False, True], ids=["plain", "renormalised"])
+def test_the_oracles_gradient_is_that_of_its_loss(renormalised):
+    """By central differences, of a loss that sees half of the rows; r and d of renormalisation stay as they are."""
     weights, (observation, action, _, next_observation, _) = problem()
     weights = {name: x.astype(np.float64) for name, x in weights.items()}
     rng = np.random.default_rng(0)
     both = np.concatenate([observation, next_observation]), np.concatenate([action, rng.uniform(-1, 1, [B, A])])
     x, target = np.concatenate(both, axis=1).astype(np.float64), rng.normal(size=B)
 
-    def loss(weights):
-        return np.mean((crossq_oracle.joint_pass(weights, "q1", x)[0][:B] - target) ** 2) / 2
+    correction = crossq_oracle.towards_moving(weights) if renormalised else crossq_oracle.batch_alone
+    q, kept = crossq_oracle.joint_pass(weights, "q1", x, correction)
+    constant = {layer: kept[i][3:] for i, layer in enumerate(("q1/hidden_0", "q1/hidden_1", "q1/output"))}
 
-    q, kept = crossq_oracle.joint_pass(weights, "q1", x)
+    def loss(weights):
+        q, _ = crossq_oracle.joint_pass(weights, "q1", x, lambda layer, *_: constant[layer])
+        return np.mean((q[:B] - target) ** 2) / 2
+
     d_q = np.concatenate([(q[:B] - target) / B, np.zeros(B)])
     gradients = crossq_oracle.joint_backward(weights, "q1", kept, d_q)
     assert len(gradients) == 12
@@ -140,47 +148,47 @@ class PolicySeesTrainingMode(CrossQ):
 
 
 class CriticsInInferenceMode(NormalisedQ):
-    def call(self, inputs, training=False):
-        return super().call(inputs, training=False)
+    def call(self, inputs, training=False, **more):
+        return super().call(inputs, False, **more)
 
 
 class TwoPasses(NormalisedQ):
     """(s, a) and (s', a') each normalised with its own statistics: two different functions."""
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, training=False, **more):
         halves = zip(*(tf.split(x, 2) for x in inputs), strict=True) if training else [inputs]
-        return tf.concat([super(TwoPasses, self).call(half, training) for half in halves], 0)
+        return tf.concat([super(TwoPasses, self).call(half, training, **more) for half in halves], 0)
 
 
 class TargetInInferenceMode(NormalisedQ):
     """The moving statistics, which it is computed with, have never seen the policy's actions in s'."""
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, training=False, **more):
         if not training:
             return super().call(inputs, training)
         here, there = zip(*(tf.split(x, 2) for x in inputs), strict=True)
-        return tf.concat([super().call(here, True), super().call(there, False)], 0)
+        return tf.concat([super().call(here, True, **more), super().call(there, False)], 0)
 
 
 class StatisticsFrozen(NormalisedDense):
-    def call(self, x, training):
+    def call(self, x, training, **more):
         mean, variance = self.moving_mean.numpy(), self.moving_variance.numpy()
-        output = super().call(x, training)
+        output = super().call(x, training, **more)
         self.moving_mean.assign(mean)
         self.moving_variance.assign(variance)
         return output
 
 
 class StatisticsTwice(NormalisedDense):
-    def call(self, x, training):
-        super().call(x, training)
-        return super().call(x, training)
+    def call(self, x, training, **more):
+        super().call(x, training, **more)
+        return super().call(x, training, **more)
 
 
 class UnbiasedVariance(NormalisedDense):
-    def call(self, x, training):
+    def call(self, x, training, **more):
         before = self.moving_variance.numpy()
-        output = super().call(x, training)
+        output = super().call(x, training, **more)
         rows = x.shape[0]
         moved = self.moving_variance - 0.99 * before
         self.moving_variance.assign(0.99 * before + moved * (rows / (rows - 1) if training else 1))
@@ -195,8 +203,8 @@ def normalised_dense(layer, x, mean, variance):
 class StatisticsHeldConstant(NormalisedDense):
     """No gradient through mean and variance."""
 
-    def call(self, x, training):
-        usual = super().call(x, training)
+    def call(self, x, training, **more):
+        usual = super().call(x, training, **more)
         if not training:
             return usual
         output = normalised_dense(self, x, *map(tf.stop_gradient, tf.nn.moments(x, 0)))
@@ -207,11 +215,11 @@ class StatisticsHeldConstant(NormalisedDense):
 class NextHeldConstant(NormalisedDense):
     """No gradient through the other half, whose mean and variance count."""
 
-    def call(self, x, training):
+    def call(self, x, training, **more):
         if training:
             here, there = tf.split(x, 2)
             x = tf.concat([here, tf.stop_gradient(there)], 0)
-        return super().call(x, training)
+        return super().call(x, training, **more)
 
 
 class NoEntropyInTheTarget(CrossQ):
@@ -221,6 +229,33 @@ class NoEntropyInTheTarget(CrossQ):
             return super().update_critics(batch, noise)
         finally:
             losses.soft_value = kept
+
+
+class GradientThroughTheCorrection(NormalisedDense):
+    def _renormalised(self, gamma, beta, mean, variance, share):
+        std, moving_std = (tf.sqrt(x + 1e-3) for x in (variance, self.moving_variance.value))
+        r, d = std / moving_std, (mean - self.moving_mean.value) / moving_std
+        r, d = 1 + share * (tf.clip_by_value(r, 1 / 3, 3) - 1), share * tf.clip_by_value(d, -5, 5)
+        return gamma * r, (beta + d) / r
+
+
+class CorrectionWithoutBounds(NormalisedDense):
+    def _renormalised(self, gamma, beta, mean, variance, share):
+        std, moving_std = (tf.sqrt(x + 1e-3) for x in (variance, self.moving_variance.value))
+        r, d = map(tf.stop_gradient, (std / moving_std, (mean - self.moving_mean.value) / moving_std))
+        return gamma * r, (beta + d) / r
+
+
+class CorrectionByTheNewStatistics(NormalisedDense):
+    """After the batch has moved them."""
+
+    def _renormalised(self, gamma, beta, mean, variance, share):
+        for moving, statistic in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.value.assign_add(0.01 * (statistic - moving.value))
+        received = super()._renormalised(gamma, beta, mean, variance, share)
+        for moving, statistic in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.value.assign((moving.value - 0.01 * statistic) / 0.99)
+        return received
 
 
 def with_layers(layer):
@@ -233,6 +268,9 @@ FAULTS = [
     *(type(q.__name__, (CrossQ,), {"make_q": q}) for q in (CriticsInInferenceMode, TwoPasses, TargetInInferenceMode)),
     *map(with_layers, (StatisticsFrozen, StatisticsTwice, UnbiasedVariance, StatisticsHeldConstant, NextHeldConstant)),
 ]
+FAULTS_AFTER_THE_WARM_UP = [
+    *map(with_layers, (GradientThroughTheCorrection, CorrectionWithoutBounds, CorrectionByTheNewStatistics)),
+]
 
 
 def test_no_fault_by_itself():
@@ -241,12 +279,28 @@ def test_no_fault_by_itself():
     assert_update_is(agent, *run(agent))
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", FAULTS + FAULTS_AFTER_THE_WARM_UP, ids=lambda fault: fault.__name__)
 def test_faults_are_found(fault):
     agent = fault(O, A, seed=5, **SIZES, **OTHER)
-    metrics, expected = run(agent)
+    metrics, expected = run(agent, renormalised=fault in FAULTS_AFTER_THE_WARM_UP)
     with pytest.raises(AssertionError):
         assert_update_is(agent, metrics, expected)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+def test_renormalisation_begins_after_step_100_000(compiled):
+    """Of two more steps the first is plain, and the second corrected; Q after both would tell."""
+    losses_of = {}
+    for warm_up in (CrossQ.warm_up, 10**9, 99_999):
+        agent = CrossQ(O, A, seed=5, **SIZES, **OTHER)
+        _, batch, _ = start(agent)
+        agent.gradient_steps.assign(99_999)
+        agent.warm_up = warm_up
+        rows = np.repeat(as_rows(batch)[None], 2, axis=0)
+        losses_of[warm_up] = (agent.update(rows) if compiled else update(agent, rows))["q1_loss"]
+    usual, plain, sooner = losses_of.values()
+    assert usual[0] == plain[0] != sooner[0]
+    assert usual[1] != plain[1]
 
 
 # The mean of the policies.

@@ -17,7 +17,8 @@ class CrossQ(LearnedTemperature):
     both halves; so no target network is needed.
 
     Modes: the critics run in training mode in `update_critics` only, which moves the moving statistics; the policy's
-    loss uses them in inference mode.
+    loss uses them in inference mode. After `warm_up` gradient steps training mode comes close to it, as in the authors'
+    code: see `NormalisedDense._renormalised`.
 
     # Deviation: critics of 256 units; the paper has 2048; because on a CPU a step with these takes some fifty times as
     # long.
@@ -26,8 +27,6 @@ class CrossQ(LearnedTemperature):
     # Swimmer is not learned.
     # Deviation: evaluations and exports take the mean of the latest policies; the paper the last one; because single
     # policies fall back.
-    # Deviation: plain batch normalisation; the authors' code renormalises from step 100,000 on; because the networks
-    # are then one function from beginning to end.
 
     Args:
         observation_dim, action_dim: sizes O and A.
@@ -45,6 +44,7 @@ class CrossQ(LearnedTemperature):
 
     name, scope = "crossq", "CrossQ"
     beta_1 = 0.5  # the paper's
+    warm_up = 100_000  # gradient steps without renormalisation; the authors'
     eta = 99  # of `update_mean`: the mean is over about the last 1 / (1 + eta) of the gradient steps
 
     @staticmethod
@@ -110,8 +110,9 @@ class CrossQ(LearnedTemperature):
         next_action, next_log_prob = self.sample(batch.next_observation, noise)  # [B, A] [B]
         observations = tf.concat([batch.observation, batch.next_observation], axis=0)  # [2 B, O]
         actions = tf.concat([batch.action, next_action], axis=0)  # [2 B, A]
+        mode = dict(training=True, renormalise=tf.cast(self.gradient_steps > self.warm_up, tf.float32))
         with tf.GradientTape() as tape:
-            both = (q([observations, actions], training=True) for q in (self.q1, self.q2))  # [2 B] [2 B]
+            both = (q([observations, actions], **mode) for q in (self.q1, self.q2))  # [2 B] [2 B]
             (q1, next_q1), (q2, next_q2) = (tf.split(q, 2) for q in both)  # [B] each
             next_value = losses.soft_value(tf.minimum(next_q1, next_q2), next_log_prob, self.alpha)  # [B]
             target = losses.bellman_target(batch.reward, batch.terminated, next_value, self.discount)  # [B]

@@ -9,7 +9,8 @@ import itertools
 from tfsac.algorithms.networks import glorot_uniform
 from tfsac.quiet_tensorflow import keras, tf
 
-EPSILON, MOMENTUM = 1e-3, 0.99  # of the authors' code
+EPSILON, MOMENTUM = 1e-3, 0.99  # of the authors' code, as are these bounds
+R_MAX, D_MAX = 3.0, 5.0
 
 
 class NormalisedDense(keras.layers.Layer):
@@ -37,25 +38,40 @@ class NormalisedDense(keras.layers.Layer):
         self.moving_variance = self.add_weight([inputs], "ones", trainable=False, name="moving_variance")
         self.built = True
 
-    def call(self, x, training):
+    def call(self, x, training, renormalise=0.0):
         """[B, n] -> [B, m].
 
         Args:
             x: see above.
             training: True to use the statistics of x and move the moving statistics towards them; False to use the
                 moving statistics.
+            renormalise: in training 1 to correct these statistics by the moving ones, see `_renormalised`, 0 not to.
         """
-        weights = self.gamma.value, self.beta.value, self.kernel.value, self.bias.value
+        gamma, beta, *others = self.gamma.value, self.beta.value, self.kernel.value, self.bias.value
         if not training:
-            return _normalised_dense(x, self.moving_mean.value, self.moving_variance.value, *weights)
+            return _normalised_dense(x, self.moving_mean.value, self.moving_variance.value, gamma, beta, *others)
         mean = tf.reduce_mean(x, 0)
         variance = tf.reduce_mean(tf.math.squared_difference(x, mean), 0)
+        gamma, beta = self._renormalised(gamma, beta, mean, variance, renormalise)
         for moving, statistic in ((self.moving_mean, mean), (self.moving_variance, variance)):
             # moving <- momentum moving + (1 - momentum) statistic, in one operation
             tf.raw_ops.ResourceApplyGradientDescent(
                 var=moving.value.handle, alpha=1 - MOMENTUM, delta=moving.value - statistic
             )
-        return _normalised_dense_of_own_statistics(x, mean, variance, *weights)
+        return _normalised_dense_of_own_statistics(x, mean, variance, gamma, beta, *others)
+
+    def _renormalised(self, gamma, beta, mean, variance, share):
+        """gamma and beta with which a batch is normalised as in inference mode, unless its statistics are far off.
+
+        Batch renormalisation (Ioffe 2017, arXiv 1702.03275): (x - mean) / std becomes (x - mean) / std r + d, with
+            r = std / moving std in [1/3, 3],  d = (mean - moving mean) / moving std in [-5, 5],
+        through which no gradient flows. So y = gamma r ((x - mean) / std + (beta + d) / r).
+        """
+        std, moving_std = (tf.sqrt(x + EPSILON) for x in (variance, self.moving_variance.value))
+        r = tf.clip_by_value(std / moving_std, 1 / R_MAX, R_MAX)
+        d = tf.clip_by_value((mean - self.moving_mean.value) / moving_std, -D_MAX, D_MAX)
+        r, d = tf.stop_gradient(1 + share * (r - 1)), tf.stop_gradient(share * d)
+        return gamma * r, (beta + d) / r
 
 
 class NormalisedQ(keras.layers.Layer):
@@ -80,12 +96,12 @@ class NormalisedQ(keras.layers.Layer):
         self.output_layer = self.make_dense(sizes[-1], 1, next(initializers), "output")
         self.built = True
 
-    def call(self, inputs, training=False):
-        """([B, O], [B, A]) -> [B]; training as in `NormalisedDense`."""
+    def call(self, inputs, training=False, renormalise=0.0):
+        """([B, O], [B, A]) -> [B]; training and renormalise as in `NormalisedDense`."""
         x = tf.concat(inputs, axis=1)
         for layer in self.hidden:
-            x = tf.nn.relu(layer(x, training=training))
-        return tf.squeeze(self.output_layer(x, training=training), 1)
+            x = tf.nn.relu(layer(x, training=training, renormalise=renormalise))
+        return tf.squeeze(self.output_layer(x, training=training, renormalise=renormalise), 1)
 
 
 def _normalised_dense(x, mean, variance, gamma, beta, kernel, bias):
