@@ -20,12 +20,12 @@ class HalfGradient(NormalisedDense):
     A weight before the normalisation then sees only half of what mean and variance undo of its step.
     """
 
-    def call(self, x, training):
+    def call(self, x, training, **renormalise):
         if not training:
             return super().call(x, training)
         first, second = tf.split(x, 2)
         weights = self.gamma.value, self.beta.value, self.kernel.value, self.bias.value
-        outputs = super().call(tf.stop_gradient(x), training)
+        outputs = super().call(tf.stop_gradient(x), training, **renormalise)
         mean = tf.reduce_mean(x, 0)
         variance = tf.reduce_mean(tf.math.squared_difference(x, mean), 0)
         output = _of_half(first, mean, variance, *weights)
@@ -54,12 +54,12 @@ def _of_half(x, mean, variance, gamma, beta, kernel, bias):
 class LargeEpsilon(NormalisedDense):
     """A variance that hardly is one makes its input 3 times as large at most, not 32 times."""
 
-    def call(self, x, training):
+    def call(self, x, training, **renormalise):
         weights, more = (self.gamma.value, self.beta.value, self.kernel.value, self.bias.value), 0.1 - EPSILON
         if not training:
             variance = self.moving_variance.value + more
             return normalised_q._normalised_dense(x, self.moving_mean.value, variance, *weights)
-        super().call(x, training)  # moves the statistics
+        super().call(x, training, **renormalise)  # moves the statistics
         mean = tf.reduce_mean(x, 0)
         variance = tf.reduce_mean(tf.math.squared_difference(x, mean), 0) + more
         return normalised_q._normalised_dense_of_own_statistics(x, mean, variance, *weights)
@@ -195,6 +195,13 @@ class UnitNormTargets(UnitNorm):
             polyak(old, new, self.tau)
         means = {"q1": tf.reduce_mean(q1), "q2": tf.reduce_mean(q2)}
         return means | {"q1_loss": q1_loss, "q2_loss": q2_loss, "q_gradient_norm": norm}
+
+
+class Plain(CrossQ):
+    """Without renormalisation; until gradient step 100,000 CrossQ itself."""
+
+    name = "plain"
+    warm_up = 2**62
 
 
 class Beta09(CrossQ):
