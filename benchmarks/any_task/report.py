@@ -40,6 +40,7 @@ AIMS = [
     ("ant", "plain_no_contact", 100_000, 1_500),
     ("ant", "plain_no_contact", 300_000, 4_000),
     ("ant", "no_contact_delay_3_128", 100_000, 1_500),
+    ("ant", "no_contact_delay_3_128", 300_000, 4_000),
     ("ant", "plain_no_contact_delay_3_128", 300_000, 4_000),
     ("humanoid", "crossq", 100_000, 1_500),
     ("humanoid", "plain_no_contact", 300_000, 6_000),

@@ -143,7 +143,7 @@ HUNDRED = {"pendulum": (5_000,), "pendulum_swingup": (25_000, 50_000, 100_000)}
 HUNDRED_OF_OTHERS = (50_000, 100_000)
 # task, setting, steps of seed 0, of seed 1, ...
 RUNS = [
-    ("half_cheetah", "crossq", 100_000, 100_000),
+    ("half_cheetah", "crossq", 100_000),
     ("half_cheetah", "plain", 300_000),
     ("half_cheetah", "batch_128", 40_000),
     ("half_cheetah", "normalised_policy", 30_000),
@@ -174,7 +174,7 @@ RUNS = [
     ("walker2d", "plain_delay_3_128", 300_000),
     ("walker2d", "units_64", 100_000),
     ("ant", "crossq", 100_000),
-    ("ant", "delay_3_128", 100_000, 100_000, 100_000),
+    ("ant", "delay_3_128", 100_000, 100_000),
     ("ant", "plain_no_contact", 300_000),
     ("ant", "no_contact_128", 50_000),
     ("ant", "no_contact_delay_3_128", 300_000, 100_000, 100_000, 100_000, 100_000),
