@@ -14,18 +14,25 @@ from tfsac.data.replay import Replay
 from tfsac.policy import LOG_STD_MAX, LOG_STD_MIN
 
 
+class Plain(CrossQ):
+    """Without renormalisation; until gradient step 100,000 CrossQ itself."""
+
+    name = "plain"
+    warm_up = 2**62
+
+
 class HalfGradient(NormalisedDense):
     """No gradient through the second half of the rows, (s', a'), which saves a third of the critics' arithmetic.
 
     A weight before the normalisation then sees only half of what mean and variance undo of its step.
     """
 
-    def call(self, x, training, **renormalise):
+    def call(self, x, training, renormalise):
         if not training:
             return super().call(x, training)
         first, second = tf.split(x, 2)
         weights = self.gamma.value, self.beta.value, self.kernel.value, self.bias.value
-        outputs = super().call(tf.stop_gradient(x), training, **renormalise)
+        outputs = super().call(tf.stop_gradient(x), training)
         mean = tf.reduce_mean(x, 0)
         variance = tf.reduce_mean(tf.math.squared_difference(x, mean), 0)
         output = _of_half(first, mean, variance, *weights)
@@ -54,12 +61,12 @@ def _of_half(x, mean, variance, gamma, beta, kernel, bias):
 class LargeEpsilon(NormalisedDense):
     """A variance that hardly is one makes its input 3 times as large at most, not 32 times."""
 
-    def call(self, x, training, **renormalise):
+    def call(self, x, training, renormalise):
         weights, more = (self.gamma.value, self.beta.value, self.kernel.value, self.bias.value), 0.1 - EPSILON
         if not training:
             variance = self.moving_variance.value + more
             return normalised_q._normalised_dense(x, self.moving_mean.value, variance, *weights)
-        super().call(x, training, **renormalise)  # moves the statistics
+        super().call(x, training)  # moves the statistics
         mean = tf.reduce_mean(x, 0)
         variance = tf.reduce_mean(tf.math.squared_difference(x, mean), 0) + more
         return normalised_q._normalised_dense_of_own_statistics(x, mean, variance, *weights)
@@ -70,7 +77,7 @@ def _variant(name, first, other):
         return (first if layer_name == "hidden_0" else other)(inputs, units, initializer, layer_name)
 
     q = type("Q", (NormalisedQ,), {"make_dense": make_dense})
-    return type(name, (CrossQ,), {"name": name, "make_q": q})
+    return type(name, (Plain,), {"name": name, "make_q": q})  # the layers above do not renormalise
 
 
 half_gradient = _variant("half_gradient", HalfGradient, HalfGradient)
@@ -195,13 +202,6 @@ class UnitNormTargets(UnitNorm):
             polyak(old, new, self.tau)
         means = {"q1": tf.reduce_mean(q1), "q2": tf.reduce_mean(q2)}
         return means | {"q1_loss": q1_loss, "q2_loss": q2_loss, "q_gradient_norm": norm}
-
-
-class Plain(CrossQ):
-    """Without renormalisation; until gradient step 100,000 CrossQ itself."""
-
-    name = "plain"
-    warm_up = 2**62
 
 
 class Beta09(CrossQ):
