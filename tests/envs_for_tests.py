@@ -8,7 +8,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.classic_control import PendulumEnv
-from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Sequence, Tuple
 
 
 class Walk(gym.Env):
@@ -249,6 +249,10 @@ SPACES = {
     "DictWithImage": (Dict({"position": FLAT, "camera": Box(0, 255, [8, 8, 3], np.uint8)}), BOUNDED),
     "DictWithDiscrete": (Dict({"position": FLAT, "gear": Discrete(5)}), BOUNDED),
     "Tuple": (Tuple([FLAT, Box(-9, 9, [2, 2], np.float64)]), BOUNDED),
+    "NoObservationSpace": (None, BOUNDED),
+    "ListAsSpace": ([-1.0, 1.0], BOUNDED),
+    "NoActionSpace": (FLAT, None),
+    "DictWithSequence": (Dict({"position": FLAT, "waypoints": Sequence(FLAT, stack=True)}), BOUNDED),
     "Dict": (Dict({"velocity": Box(-9, 9, [2], np.float64), "height": Box(0, 1, [], np.float64)}), BOUNDED),
     "IntegerObservation": (Box(-5, 200, [4], np.int16), BOUNDED),
     "Float64": (Box(-1.0, 1.0, [3], np.float64), Box(np.array([-1.0, 0.0]), np.array([1e-9, 1e9]), dtype=np.float64)),

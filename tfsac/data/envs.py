@@ -228,9 +228,17 @@ def wrap(env, unit_actions=True, name=None):
         RunError for one of another type or shape, and for any exception of the environment itself.
 
     Raises:
-        UserError: the action is no Box, the observation no flat Box, or a wrapper keeps statistics.
+        UserError: a space is missing, the action's is no Box, the observation's no flat Box, or a wrapper keeps
+            statistics.
     """
     name = name or (env.spec.id if env.spec else type(env.unwrapped).__name__)
+    for attribute in ("observation_space", "action_space"):
+        space = getattr(env, attribute, None)
+        require(
+            isinstance(space, gym.Space),
+            f"{name}: expected an attribute {attribute}, a gymnasium.spaces.Box as a rule, received "
+            f"{'none' if space is None else space}",
+        )
     require(
         not _has_wrapper(env, gym.wrappers.NormalizeObservation),
         f"{name}: NormalizeObservation keeps statistics that an exported policy would lack: take the agent's "
@@ -525,8 +533,11 @@ def _check_spaces(name, observation_space, action_space):
         f"{name}: expected an action space bounded on every side, received {action_space}; "
         "give it bounds, for example with gymnasium.wrappers.RescaleAction",
     )
+    cure = "env.wrappers = [('FlattenObservation', {})] makes it flat (of no use for images)"
+    if not observation_space.is_np_flattenable:
+        cure = "a wrapper of your own must make numbers of it, always as many, since its size differs"
     require(
         isinstance(observation_space, Box) and len(observation_space.shape) == 1 and observation_space.shape[0] > 0,
         f"{name}: expected a flat Box observation of shape (O,) or a Dict of such, received {observation_space}; "
-        "env.wrappers = [('FlattenObservation', {})] makes it flat (of no use for images)",
+        f"{cure}",
     )
