@@ -1,10 +1,12 @@
 """Seconds of training until a level is reached: python benchmarks/any_task/race.py Hopper-v5 --sbx=sbx/bin/python
 
-tfsac's crossq as the task's gin file has it, then SBX's CrossQ and SAC as they come, but for the critics of SBX's
-CrossQ: 256 units instead of 1,024. One after the other on one core, evaluated every 5,000 steps on ten starts; adds
-each training to results/race.csv.gz (run, step, seconds, episode, return) and skips what is there. seconds is the wall
-clock since the first step, compilation included, imports and evaluations not. A run is called task-contender-seedN;
-HalfCheetah's crossq_128 and crossq_256 had other gin files: 128 units and a delay of 3, and 256 units without a delay.
+tfsac's crossq as the task's gin file has it and its sac as gin/sac has it, or else with its defaults; then SBX's CrossQ
+and SAC as they come, but for the critics of SBX's CrossQ: 256 units instead of 1,024. One after the other on one core,
+evaluated every 5,000 steps on ten starts; adds each training to results/race.csv.gz (run, step, seconds, episode,
+return) and skips what is there. seconds is the wall clock since the first step, compilation included, imports and
+evaluations not. A run is called task-contender-seedN, on another machine than the first task-contender_machine-seedN
+(--machine); HalfCheetah's crossq_128 and crossq_256 had other gin files: 128 units and a delay of 3, and 256 units
+without a delay.
 """
 
 import argparse
@@ -24,20 +26,21 @@ sys.path.insert(0, str(HERE.parent))
 from study.results import Table  # noqa: E402
 
 RACE = Table(HERE / "results" / "race.csv.gz", ("step", "seconds", "episode", "return"))
-CONTENDERS = ("crossq", "sbx_crossq", "sbx_sac")
+CONTENDERS = ("crossq", "sac", "sbx_crossq", "sbx_sac")
 LEVELS = {"Ant-v5": 2_000, "HalfCheetah-v5": 6_000, "Hopper-v5": 2_500}
 STEPS = {  # one a contender
-    "Ant-v5": (100_000, 60_000, 60_000),
-    "HalfCheetah-v5": (60_000, 70_000, 70_000),
-    "Hopper-v5": (60_000, 40_000, 60_000),
+    "Ant-v5": (100_000, 60_000, 60_000, 60_000),
+    "HalfCheetah-v5": (60_000, 70_000, 70_000, 70_000),
+    "Hopper-v5": (60_000, 60_000, 40_000, 60_000),
 }
 KWARGS = {"Ant-v5": {"include_cfrc_ext_in_observation": False}}  # what the task's gin file has
 
 
-def train(task, contender, seed, sbx):
-    """Trains one and keeps what came of it."""
+def train(name, task, contender, seed, sbx):
+    """Trains one and keeps what came of it under that name."""
     command = {
         "crossq": [sys.executable, PEERS / "tfsac_learner.py"],
+        "sac": [sys.executable, PEERS / "tfsac_sac_learner.py"],
         "sbx_crossq": [sbx, PEERS / "sbx_crossq_peer.py"],
         "sbx_sac": [sbx, PEERS / "sbx_peer.py"],
     }[contender]
@@ -56,7 +59,7 @@ def train(task, contender, seed, sbx):
         environment = os.environ | {"PYTHONPATH": str(HERE.parents[1])}
         subprocess.run([*command, f"--out={out}"], check=True, env=environment)
         with open(out, newline="") as file:
-            RACE.add(f"{task}-{contender}-seed{seed}", [tuple(row.values()) for row in csv.DictReader(file)])
+            RACE.add(name, [tuple(row.values()) for row in csv.DictReader(file)])
 
 
 def main():
@@ -65,11 +68,14 @@ def main():
     parser.add_argument("--sbx", required=True)
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--machine", help="part of the names of the runs, as zen5")
     options = parser.parse_args()
     for seed in range(options.seeds):
         for contender in options.contenders:
-            if f"{options.task}-{contender}-seed{seed}" not in RACE.runs():
-                train(options.task, contender, seed, options.sbx)
+            machine = f"_{options.machine}" if options.machine else ""
+            name = f"{options.task}-{contender}{machine}-seed{seed}"
+            if name not in RACE.runs():
+                train(name, options.task, contender, seed, options.sbx)
     for name, rows in RACE.runs().items():
         seconds = {int(row["step"]): float(row["seconds"]) for row in rows}
         means = {x: np.mean([float(row["return"]) for row in rows if int(row["step"]) == x]) for x in seconds}

@@ -31,7 +31,14 @@ class Agent:
         return [self.loop.policy.deterministic(x) for x in observations]
 
 
-def main():
+def as_the_gin_file(options):
+    """The settings of the task's file in gin/."""
+    (gin_file,) = (path for path in GIN.glob("*.gin") if f"env.id = {options.env_id!r}" in path.read_text())
+    return [gin_file], []
+
+
+def main(find_settings=as_the_gin_file):
+    """Trains with the gin files and bindings that find_settings(options) returns."""
     options = peer.read_options(learns=True)
     peer.limit(options.threads)
 
@@ -41,8 +48,8 @@ def main():
     from tfsac.run.loop import make_loop
 
     train.set_threads()
-    (gin_file,) = (path for path in GIN.glob("*.gin") if f"env.id = {options.env_id!r}" in path.read_text())
-    values = settings.read([gin_file], [f"train.seed = {options.seed}"])
+    gin_files, bindings = find_settings(options)
+    values = settings.read(gin_files, [*bindings, f"train.seed = {options.seed}"])
     peer.learn(Agent(make_loop(values)), options, EnvSettings(**values["env"]).make())
 
 
