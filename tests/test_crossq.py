@@ -1,7 +1,5 @@
 """CrossQ: one whole update against a float64 oracle, modes, statistics, faults, problems whose soft Q is known."""
 
-import copy
-
 import crossq_oracle
 import numpy as np
 import oracle
@@ -9,12 +7,10 @@ import pytest
 import tensorflow as tf
 from agents import as_rows, first_noise, step, update
 
-import tfsac
 from tfsac.algorithms import losses
 from tfsac.algorithms.crossq import CrossQ
 from tfsac.algorithms.normalised_q import NormalisedDense, NormalisedQ
 from tfsac.data.replay import Transition
-from tfsac.run import checkpoint
 
 O, A, B = 3, 2, 16  # noqa: E741 (the sizes' names everywhere)
 SIZES = dict(policy_hidden_units=(8, 7), critic_hidden_units=(6, 5))
@@ -301,62 +297,6 @@ def test_renormalisation_begins_after_step_100_000(compiled):
     usual, plain, sooner = losses_of.values()
     assert usual[0] == plain[0] != sooner[0]
     assert usual[1] != plain[1]
-
-
-# The mean of the policies.
-
-
-def weights_of(network):
-    return np.concatenate([x.numpy().ravel() for x in network.variables])
-
-
-@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
-def test_the_mean_moves_by_the_hundredth_part_of_the_steps(compiled):
-    """Far from the policy, after 900 steps: step 901 takes it 100 / 1000 of the way, 902 100 / 1001, 903 100 / 1002."""
-    agent = CrossQ(O, A, seed=5, **SIZES, **OTHER)
-    rows = as_rows(start(agent)[1])[None]
-    agent.gradient_steps.assign(900)
-    for x in agent.mean_policy.variables:
-        x.assign(x + 10.0)
-    expected = weights_of(agent.mean_policy).astype(np.float64)
-    for parts in (1000, 1001, 1002):
-        agent.update(rows) if compiled else update(agent, rows)
-        expected += (weights_of(agent.policy) - expected) * 100 / parts
-    np.testing.assert_allclose(weights_of(agent.mean_policy), expected, rtol=0, atol=1e-5)
-    mean, last = agent.deployed_policy(), agent.behaviour_policy()
-    np.testing.assert_array_equal(mean.mu.kernel, agent.mean_policy.get_layer("mu").kernel)
-    np.testing.assert_array_equal(last.mu.kernel, agent.policy.get_layer("mu").kernel)
-
-
-def test_the_mean_begins_as_the_policy_and_forgets_it_in_the_first_step():
-    agent = CrossQ(O, A, seed=5, **SIZES, **OTHER)
-    first = weights_of(agent.policy)
-    np.testing.assert_array_equal(weights_of(agent.mean_policy), first)
-    update(agent, as_rows(start(agent)[1])[None])
-    np.testing.assert_allclose(weights_of(agent.mean_policy), weights_of(agent.policy), rtol=0, atol=1e-6)
-    assert not np.allclose(weights_of(agent.policy), first, rtol=0, atol=1e-3)
-
-
-def test_the_last_policy_acts_in_training_and_the_mean_elsewhere(tmp_path):
-    """Also after a load, and in a run that begins with this one's networks."""
-    first = tfsac.CrossQ("Pendulum-v1", start_steps=8, batch_size=8, **SIZES)
-    first.fit(150, progress=False)
-    first.save(tmp_path / "first")
-    saved = checkpoint.restore(tmp_path / "first" / "checkpoints").policy
-    begun = tfsac.CrossQ("Pendulum-v1", init_from=str(tmp_path / "first"), start_steps=8, batch_size=8, **SIZES)
-    for agent in (first, tfsac.load(tmp_path / "first"), begun):
-        networks, size = agent._loop.agent, len(agent._loop.replay)
-        mean, last = networks.deployed_policy(), networks.behaviour_policy()
-        for x, y in zip(agent.policy.arrays().values(), saved.arrays().values(), strict=True):
-            np.testing.assert_array_equal(x, y)
-        noise = copy.deepcopy(agent._loop._behaviour.rng).standard_normal([1], np.float32)
-        agent.fit(1, progress=False)
-        ((*observation, action),) = agent._loop.replay.rows(size, size + 1)[:, :4]
-        np.testing.assert_allclose(action, last.sample(np.float32(observation), noise), rtol=1e-5)
-        assert not np.allclose(action, mean.sample(np.float32(observation), noise), rtol=1e-3)
-        agent.fit(7, progress=False)  # the block's end, after which both have moved
-        np.testing.assert_array_equal(agent.policy.mu.kernel, networks.mean_policy.get_layer("mu").kernel)
-        assert np.any(agent.policy.mu.kernel != mean.mu.kernel)  # not all: a ReLU may be dead
 
 
 # The delay of the policy.

@@ -9,7 +9,6 @@ from tfsac.algorithms.adam import Adam
 from tfsac.algorithms.agent import polyak
 from tfsac.algorithms.crossq import CrossQ
 from tfsac.algorithms.normalised_q import EPSILON, NormalisedDense, NormalisedQ
-from tfsac.algorithms.sac import SAC
 from tfsac.data.replay import Replay
 from tfsac.policy import LOG_STD_MAX, LOG_STD_MIN
 
@@ -131,24 +130,6 @@ class FallingRate(CrossQ):
         for optimizer, rate in self._rates.items():
             optimizer.learning_rate = share * rate
         return super().gradient_step(batch, noise)
-
-
-class MeanSAC(SAC):
-    """SAC whose deployed policy is the mean of the latest, as that of CrossQ."""
-
-    name = "mean_sac"
-    eta = CrossQ.eta
-    deployed_network, update_mean = CrossQ.deployed_network, CrossQ.update_mean
-
-    def __init__(self, *arguments, **settings):
-        super().__init__(*arguments, **settings)
-        self.mean_policy = keras.models.clone_model(self.policy)
-        self.mean_policy.set_weights(self.policy.get_weights())
-
-    def gradient_step(self, batch, noise):
-        metrics = super().gradient_step(batch, noise)
-        self.update_mean()
-        return metrics
 
 
 class UnitNorm(CrossQ):

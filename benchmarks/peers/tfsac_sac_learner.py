@@ -1,4 +1,4 @@
-"""tfsac's `sac` behind `peer.learn`, as gin/sac has it for the task, or else with its defaults; see tfsac_learner.py."""
+"""tfsac's `sac` behind `peer.learn`, as gin/sac has it for the task, or else as it comes; see tfsac_learner.py."""
 
 import tfsac_learner
 

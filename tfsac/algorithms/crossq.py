@@ -5,8 +5,6 @@ Simplicity", arXiv 1902.05605.
 """
 
 from tfsac.algorithms import losses
-from tfsac.algorithms.agent import polyak
-from tfsac.algorithms.networks import policy_network
 from tfsac.algorithms.soft_actor_critic import LearnedTemperature
 from tfsac.quiet_tensorflow import tf
 from tfsac.setting_types import Count, Factors, Fraction, Positive, PositiveOrZero, Sizes
@@ -45,7 +43,6 @@ class CrossQ(LearnedTemperature):
     name, scope = "crossq", "CrossQ"
     beta_1 = 0.5  # the paper's
     warm_up = 100_000  # gradient steps without renormalisation; the authors'
-    eta = 99  # of `update_mean`: the mean is over about the last 1 / (1 + eta) of the gradient steps
 
     @staticmethod
     def make_q(*sizes):
@@ -82,13 +79,7 @@ class CrossQ(LearnedTemperature):
         names = ["policy_loss", "entropy", "policy_gradient_norm", "alpha_loss", "alpha_gradient_norm"]
         names += ["roughness"] if smoothness else []
         self.last_update = {name: tf.Variable(0.0, trainable=False) for name in names}  # metrics
-        self.mean_policy = policy_network(observation_dim, action_dim, policy_hidden_units, seed)
-        self.mean_policy.set_weights(self.policy.get_weights())
-
-    @property
-    def deployed_network(self):
-        """See `Agent.deployed_network`."""
-        return self.mean_policy
+        self.deploy_mean(policy_hidden_units)
 
     def gradient_step(self, batch, noise):
         """See `Agent.gradient_step`. Metrics of the policy and of its temperature are those of their last update."""
@@ -125,12 +116,3 @@ class CrossQ(LearnedTemperature):
             "q2": tf.reduce_mean(q2),
             "q_gradient_norm": self.q_optimizer.minimise(loss, tape),
         }
-
-    def update_mean(self):
-        """phi-bar <- phi-bar + (1 + eta) / (t + eta) (phi - phi-bar), in gradient step t = 1, 2, ...
-
-        The polynomial-decay averaging of Shamir and Zhang 2013, "Stochastic Gradient Descent for Non-smooth
-        Optimization", arXiv 1212.1824.
-        """
-        t = tf.cast(self.gradient_steps, tf.float32)
-        polyak(self.mean_policy, self.policy, (1 + self.eta) / (t + self.eta))

@@ -23,6 +23,8 @@ class SAC(LearnedTemperature):
         target_entropy: Hbar in nats, of the density in [-1, 1]^A; None stands for -A (2018b, appendix D).
         initial_alpha: the temperature at the start.
         smoothness: weight of the policy's step-to-step movement in its loss; see `losses.roughness`.
+        mean_is_deployed: whether evaluations and exports take the mean of the latest policies, as those of `crossq`,
+            instead of the last one.
     """
 
     name, scope = "sac", "SAC"
@@ -43,6 +45,7 @@ class SAC(LearnedTemperature):
         target_entropy: float | None = None,
         initial_alpha: Positive = 1.0,
         smoothness: PositiveOrZero = 0.0,
+        mean_is_deployed: bool = False,
     ):
         sizes, rates = (policy_hidden_units, critic_hidden_units), (policy_learning_rate, q_learning_rate)
         temperature = dict(
@@ -55,6 +58,8 @@ class SAC(LearnedTemperature):
         self.q1_target, self.q2_target = (
             q_network(observation_dim, action_dim, critic_hidden_units, x) for x in self._seeds[:2]
         )
+        if mean_is_deployed:
+            self.deploy_mean(policy_hidden_units)
 
     def gradient_step(self, batch, noise):
         """See `Agent.gradient_step`."""
@@ -63,6 +68,8 @@ class SAC(LearnedTemperature):
         policy, log_prob = self.update_policy(batch, noise[1])
         temperature = self.update_temperature(log_prob)
         self.update_targets()
+        if self.mean_policy is not None:
+            self.update_mean()
         return critics | policy | temperature | {"alpha": alpha}
 
     def update_critics(self, batch, noise):

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfsac.algorithms import losses
 from tfsac.algorithms.adam import Adam
-from tfsac.algorithms.agent import Agent
+from tfsac.algorithms.agent import Agent, polyak
 from tfsac.algorithms.networks import policy_network, q_network
 from tfsac.algorithms.squashed_gaussian import sample_with_log_prob
 from tfsac.quiet_tensorflow import tf
@@ -18,6 +18,8 @@ class SoftActorCritic(Agent):
     Attributes:
         make_q: (observation_dim, action_dim, hidden_units, seed) -> a network from ([B, O], [B, A]) to [B].
         beta_1: Adam's, for the policy and the critics.
+        eta: of `update_mean`, whose mean is over about the last 1 / (1 + eta) of the gradient steps.
+        mean_policy: None, or a network of the shape of `policy`, which evaluations and exports take then.
 
     Args:
         observation_dim, action_dim: sizes O and A.
@@ -30,6 +32,8 @@ class SoftActorCritic(Agent):
 
     make_q = staticmethod(q_network)
     beta_1 = 0.9
+    eta = 99
+    mean_policy = None
 
     def __init__(
         self,
@@ -52,6 +56,11 @@ class SoftActorCritic(Agent):
         q_variables = self.q1.trainable_variables + self.q2.trainable_variables
         self.policy_optimizer = Adam(self.policy.trainable_variables, policy_learning_rate, self.beta_1)
         self.q_optimizer = Adam(q_variables, q_learning_rate, self.beta_1)
+
+    @property
+    def deployed_network(self):
+        """See `Agent.deployed_network`."""
+        return self.policy if self.mean_policy is None else self.mean_policy
 
     @property
     def alpha(self):
@@ -113,6 +122,20 @@ class SoftActorCritic(Agent):
         gradient_norm = self.policy_optimizer.minimise(loss, tape)
         metrics |= {"entropy": -tf.reduce_mean(log_prob), "policy_gradient_norm": gradient_norm}
         return metrics, log_prob
+
+    def deploy_mean(self, policy_hidden_units):
+        """From now on evaluations and exports take `mean_policy`, which every gradient step must `update_mean`."""
+        self.mean_policy = policy_network(self.observation_dim, self.action_dim, policy_hidden_units, self.seed)
+        self.mean_policy.set_weights(self.policy.get_weights())
+
+    def update_mean(self):
+        """phi-bar <- phi-bar + (1 + eta) / (t + eta) (phi - phi-bar), in gradient step t = 1, 2, ...
+
+        The polynomial-decay averaging of Shamir and Zhang 2013, "Stochastic Gradient Descent for Non-smooth
+        Optimization", arXiv 1212.1824.
+        """
+        t = tf.cast(self.gradient_steps, tf.float32)
+        polyak(self.mean_policy, self.policy, (1 + self.eta) / (t + self.eta))
 
 
 class LearnedTemperature(SoftActorCritic):
