@@ -19,7 +19,7 @@ MARKS = (2_000, 3_000, 5_000, 10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 80
 AIMS = [
     ("pendulum", "units_128", 5_000, -142.2),
     ("reacher", "crossq", 50_000, -3.39),
-    ("reacher", "sac_fine", 50_000, -3.39),
+    ("reacher", "mean_sac_fine", 50_000, -3.39),
     ("half_cheetah", "crossq", 100_000, 7_000),
     ("half_cheetah", "plain", 300_000, 10_000),
     ("half_cheetah", "delay_3", 100_000, 7_000),
@@ -39,6 +39,8 @@ AIMS = [
     ("ant", "delay_3_128", 100_000, 1_500),
     ("ant", "plain_no_contact", 100_000, 1_500),
     ("ant", "plain_no_contact", 300_000, 4_000),
+    ("ant", "no_contact_delay_3", 100_000, 1_500),
+    ("ant", "no_contact_delay_3", 300_000, 4_000),
     ("ant", "no_contact_delay_3_128", 100_000, 1_500),
     ("ant", "no_contact_delay_3_128", 300_000, 4_000),
     ("ant", "plain_no_contact_delay_3_128", 300_000, 4_000),

@@ -58,11 +58,17 @@ OWN = {
     "swimmer": ["CrossQ.discount = 0.999"],
 }
 BEYOND_JOINTS = [f"include_{x}_in_observation" for x in ("cinert", "cvel", "qfrc_actuator", "cfrc_ext")]
-NO_CONTACT = "env.kwargs = {'include_cfrc_ext_in_observation': False}"
+WITHOUT_FORCES = {"include_cfrc_ext_in_observation": False}
+NO_CONTACT = f"env.kwargs = {WITHOUT_FORCES}"
 REACHER_SCALE = "observation_scale = (1, 1, 1, 1, 10, 10, 0.3, 0.3, 10, 10)"
 REACHER_FINE = "observation_scale = (1, 1, 1, 1, 10, 10, 0.3, 0.3, 30, 30)"
 CLIPPED = "env.wrappers = [('ClipReward', {'min_reward': -1.0})]"
 SAC_FAST = ["train.algorithm = 'sac'", *(f"SAC.{x}_learning_rate = 1e-3" for x in ("policy", "q", "alpha"))]
+
+
+def humanoid(**rewards):
+    """The setting by which Humanoid has these rewards: healthy_reward (5), forward_reward_weight (1.25)."""
+    return f"env.kwargs = {WITHOUT_FORCES | rewards}"
 
 
 def units(scope, number):
@@ -100,6 +106,9 @@ SETTINGS = {
     "scaled_delay_3": ["CrossQ.discount = 0.97", f"CrossQ.{REACHER_SCALE}", "CrossQ.policy_delay = 3"],
     "sac_fine": on_reacher(scale=REACHER_FINE),
     "sac_two": [*on_reacher(), "train.updates_per_step = 2"],
+    "sac_entropy_4": [*on_reacher(), "SAC.target_entropy = -4.0"],
+    "sac_batch_512": [*on_reacher(), "train.batch_size = 512"],
+    "linear_sac": [*on_reacher(), "train.algorithm = 'variants:LinearSAC'"],
     "mean_sac": [*on_reacher(), MEAN],
     "mean_sac_near": [*on_reacher(discount=0.95), MEAN],
     "mean_sac_fine": [*on_reacher(scale=REACHER_FINE), MEAN],
@@ -122,6 +131,7 @@ SETTINGS = {
     "unit_norm_targets_128": ["train.algorithm = 'variants:UnitNormTargets'", *units("CrossQ", 128)],
     "clipped_128": [CLIPPED, *units("CrossQ", 128)],
     "clipped_falling": ["train.algorithm = 'variants:FallingRate'", CLIPPED, *units("CrossQ", 128)],
+    "no_contact_delay_3": [NO_CONTACT, "CrossQ.policy_delay = 3"],
     "plain": PLAIN,
     "plain_128": [*PLAIN, *units("CrossQ", 128)],
     "plain_delay_3": [*PLAIN, "CrossQ.policy_delay = 3"],
@@ -130,6 +140,8 @@ SETTINGS = {
     "plain_no_contact_delay_3_128": [*PLAIN, NO_CONTACT, *DELAY_3_128],
     "no_contact_128": [NO_CONTACT, *units("CrossQ", 128)],
     "no_contact_delay_3_128": [NO_CONTACT, *DELAY_3_128],
+    "healthy_1_delay_3_128": [humanoid(healthy_reward=1.0), *DELAY_3_128],
+    "forward_2_delay_3_128": [humanoid(forward_reward_weight=2.5), *DELAY_3_128],
     "fixed_alpha": ["CrossQ.alpha_learning_rate = 0.0", "CrossQ.initial_alpha = 0.05"],
     "normalised_policy": ["train.algorithm = 'variants:NormalisedPolicy'"],
     "joints_only": [f"env.kwargs = {dict.fromkeys(BEYOND_JOINTS, False)}"],
@@ -138,7 +150,8 @@ SETTINGS = {
     "batch_128": ["train.batch_size = 128"],
 }
 # Trained with a slower control or a cheaper fall; their hundred episodes are in the task as it comes.
-AS_IT_COMES = {x for x, lines in SETTINGS.items() if CLIPPED in lines or any("control_timestep" in y for y in lines)}
+OTHER_TASK = ("control_timestep", "healthy_reward", "forward_reward_weight", CLIPPED)
+AS_IT_COMES = {x for x, lines in SETTINGS.items() if any(y in line for y in OTHER_TASK for line in lines)}
 HUNDRED = {"pendulum": (5_000,), "pendulum_swingup": (25_000, 50_000, 100_000)}
 HUNDRED_OF_OTHERS = (50_000, 100_000)
 # task, setting, steps of seed 0, of seed 1, ...
@@ -177,6 +190,7 @@ RUNS = [
     ("ant", "delay_3_128", 100_000, 100_000),
     ("ant", "plain_no_contact", 300_000),
     ("ant", "no_contact_128", 50_000),
+    ("ant", "no_contact_delay_3", 300_000),
     ("ant", "no_contact_delay_3_128", 300_000, 100_000, 100_000, 100_000, 100_000),
     ("ant", "plain_no_contact_delay_3_128", 300_000),
     ("ant", "normalised_policy", 60_000),
@@ -185,6 +199,9 @@ RUNS = [
     ("reacher", "scaled", 50_000),
     ("reacher", "scaled_64", 50_000),
     ("reacher", "near_128", 50_000),
+    ("reacher", "sac_entropy_4", 50_000),
+    ("reacher", "sac_batch_512", 50_000),
+    ("reacher", "linear_sac", 50_000),
     ("reacher", "mean_sac", 50_000),
     ("reacher", "sac_fine", 50_000, 50_000),
     ("reacher", "sac_two", 50_000),
@@ -207,6 +224,8 @@ RUNS = [
     ("humanoid", "plain_no_contact", 300_000),
     ("humanoid", "no_contact_delay_3_128", 300_000),
     ("humanoid", "plain_no_contact_delay_3_128", 300_000),
+    ("humanoid", "healthy_1_delay_3_128", 100_000),
+    ("humanoid", "forward_2_delay_3_128", 300_000),
     ("humanoid", "normalised_policy", 40_000),
     ("humanoid", "joints_only", 30_000),
     ("humanoid_standup", "crossq", 60_000),
@@ -305,7 +324,8 @@ def keep(name, steps):
     logdir = RUNS_IN_PROGRESS / name
     task, setting, _ = name.split("-")
     if setting in AS_IT_COMES:
-        text = run(logdir, "as_it_comes", str(logdir), TASKS[task])
+        observed = [str(WITHOUT_FORCES)] if task == "humanoid" else []
+        text = run(logdir, "as_it_comes", str(logdir), TASKS[task], *observed)
     else:
         text = run(logdir, "tfsac.evaluate", f"--logdir={logdir}", "--json", "--episodes=100", *trusted(task))
     last = [

@@ -9,6 +9,7 @@ from tfsac.algorithms.adam import Adam
 from tfsac.algorithms.agent import polyak
 from tfsac.algorithms.crossq import CrossQ
 from tfsac.algorithms.normalised_q import EPSILON, NormalisedDense, NormalisedQ
+from tfsac.algorithms.sac import SAC
 from tfsac.data.replay import Replay
 from tfsac.policy import LOG_STD_MAX, LOG_STD_MIN
 
@@ -115,21 +116,38 @@ class NormalisedPolicy(CrossQ):
         return metrics
 
 
-class FallingRate(CrossQ):
-    """Step sizes that fall as 1 / t after the first HELD gradient steps."""
-
-    name = "falling_rate"
-    HELD = 50_000
+class _Falling:
+    """Step sizes that are multiplied by `share(t)` in gradient step t."""
 
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings)
         self._rates = {x: x.learning_rate for x in (self.policy_optimizer, self.q_optimizer, self.alpha_optimizer)}
 
     def gradient_step(self, batch, noise):
-        share = tf.minimum(1.0, self.HELD / tf.cast(self.gradient_steps, tf.float32))
+        share = self.share(tf.cast(self.gradient_steps, tf.float32))
         for optimizer, rate in self._rates.items():
             optimizer.learning_rate = share * rate
         return super().gradient_step(batch, noise)
+
+
+class FallingRate(_Falling, CrossQ):
+    """Step sizes that fall as 1 / t after 50,000 gradient steps."""
+
+    name = "falling_rate"
+
+    @staticmethod
+    def share(t):
+        return tf.minimum(1.0, 50_000 / t)
+
+
+class LinearSAC(_Falling, SAC):
+    """Step sizes that fall linearly, to 0 in gradient step 50,000."""
+
+    name = "linear_sac"
+
+    @staticmethod
+    def share(t):
+        return tf.maximum(0.0, 1 - t / 50_000)
 
 
 class UnitNorm(CrossQ):
