@@ -226,7 +226,7 @@ RUNS = [
     ("humanoid", "no_contact_delay_3_128", 300_000),
     ("humanoid", "plain_no_contact_delay_3_128", 300_000),
     ("humanoid", "healthy_1_delay_3_128", 100_000),
-    ("humanoid", "forward_2_delay_3_128", 100_000),
+    ("humanoid", "forward_2_delay_3_128", 100_000, 100_000),
     ("humanoid", "forward_5_delay_3_128", 300_000),
     ("humanoid", "normalised_policy", 40_000),
     ("humanoid", "joints_only", 30_000),
