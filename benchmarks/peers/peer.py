@@ -64,6 +64,7 @@ TFSAC = {
     "SAC.target_entropy": None,
     "SAC.initial_alpha": 1.0,
     "SAC.smoothness": 0.0,
+    "SAC.mean_is_deployed": False,
 }
 
 
