@@ -66,6 +66,8 @@ shown = sed -un -e '/^ *ERROR:/,$$p' -e 's/^Installing collected packages.*/  un
 .venv/locked: requirements.lock
 	$(if $(suitable),,$(error tfsac needs Python 3.11, 3.12 or 3.13 with its venv module; found $(found) \
 		install one (Debian: python3 and python3-venv) or name one: make PYTHON=/path/to/python3.12))
+	$(if $(shell test -L .venv && echo yes),$(error .venv is a link; expected a directory of its own, since \
+		it is emptied before it is set up: remove the link (rm .venv) and call make again))
 	@echo 'Setting up .venv with $(suitable): a few minutes, 3.3 GB. Large packages are named as they come:'
 	@$(suitable) -m venv --clear .venv
 	@{ .venv/bin/python -m pip --disable-pip-version-check install --progress-bar off --require-hashes \

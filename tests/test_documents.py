@@ -11,6 +11,7 @@ import pkgutil
 import re
 import runpy
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -225,6 +226,18 @@ def test_make_knows_every_target_that_a_page_names():
     assert done.returncode == 0, done.stderr
     assert "-m tfsac.train --gin_file=gin/reacher.gin --logdir=runs/reacher" in done.stdout
     assert "-m pytest" in done.stdout
+
+
+def test_make_empties_no_environment_that_is_only_linked(tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "precious").touch()
+    (tmp_path / "here").mkdir()
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / "here")
+    (tmp_path / "here" / ".venv").symlink_to(tmp_path / "other")
+    done = subprocess.run(["make", "test"], cwd=tmp_path / "here", capture_output=True, text=True)
+    assert done.returncode != 0 and ".venv is a link; expected a directory" in done.stderr
+    assert (tmp_path / "other" / "precious").exists()
 
 
 def test_the_readmes_ten_seconds_are_what_they_say():
