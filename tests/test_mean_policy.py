@@ -3,6 +3,7 @@
 import copy
 
 import numpy as np
+import oracle
 import pytest
 from agents import as_rows, update
 
@@ -21,10 +22,7 @@ both_algorithms = pytest.mark.parametrize("algorithm", MEAN)
 
 def rows():
     """A batch of sixteen, [1, 16, 2 O + A + 2]."""
-    rng = np.random.default_rng(0)
-    observation, next_observation = rng.normal(size=[2, 1, 16, O])
-    action, reward = rng.uniform(-1, 1, [1, 16, A]), rng.normal(size=[1, 16])
-    return as_rows((observation, action, reward, next_observation, np.zeros([1, 16])))
+    return as_rows(oracle.random_batch(np.random.default_rng(0), [1, 16], O, A))
 
 
 def weights_of(network):
