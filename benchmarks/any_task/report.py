@@ -50,7 +50,7 @@ AIMS = [
     ("humanoid", "no_contact_delay_3_128", 300_000, 6_000),
     ("humanoid", "plain_no_contact_delay_3_128", 300_000, 6_000),
     ("humanoid", "forward_2_delay_3_128", 100_000, 1_500),
-    ("humanoid", "forward_5_delay_3_128", 300_000, 6_000),
+    ("humanoid", "forward_4_delay_3_128", 300_000, 6_000),
     ("humanoid_standup", "plain_delay_3_128", 300_000, 150_000),
     ("swimmer", "crossq", 100_000, 100),
     ("swimmer", "units_128", 100_000, 100),
