@@ -139,6 +139,17 @@ def test_no_healthy_run_is_called_faulty_at_its_end_or_on_its_way(runs, whole):
     assert f"| nothing clear is found in {count - len(false_alarms)} |" in DOCUMENT
 
 
+def test_no_run_of_crossq_is_called_faulty_but_one_that_has_met_no_reward():
+    """No threshold knows them, nor most of their tasks."""
+    runs = list(labelled.crossq_runs())
+    moments = [(run, step) for run in runs for step in np.arange(1, 21) / 20 * run.record.metrics["step"][-1]]
+    alarms = [(run.name, step, name) for run, step in moments for name in clear(run.record.until(step))]
+    assert alarms == [("pendulum_swingup-crossq_12_hz_four-seed0", 2500, "reward_unseen")]
+    tasks = {11: "eleven"}[len({run.task for run in runs})]
+    assert f"| {len(runs)} runs of `crossq` on {tasks} tasks" in DOCUMENT
+    assert f"| nothing clear is found in {len(runs) - 1};" in DOCUMENT
+
+
 def test_one_q_is_no_alarm_either(runs):
     assert not any(clear(run.record) for run in runs if run.fault == "one_q")
 
@@ -282,6 +293,37 @@ def test_what_rewards_and_entropy_add_up_to_is_what_a_target_network_takes_in():
     assert measured(exact, "q_reach") == pytest.approx(1.0, abs=0.05)  # of |r| + |w H|; gamma aside
     entropy = bootstrapped(0.0, -0.1, 0.99, 0.005, 10_000)[249::250]
     assert measured(record({"q1": q}), "entropy_share") == pytest.approx(np.median(entropy / np.abs(q)), rel=0.02)
+
+
+def all_entropy(alpha, total_steps=None, updates_per_step=1):
+    """A run of 10,000 steps whose policy is random and whose Q is entropy alone, with rewards of 0.001 beside it."""
+    run = record({"alpha": alpha, "entropy": 0.6}, {"updates_per_step": updates_per_step}, returns=0.1)
+    run = run._replace(metrics=run.metrics | {"q1": View(run).entropy_part + View(run).reward_part})
+    return run._replace(facts=run.facts | {"total_steps": total_steps} if total_steps else run.facts)
+
+
+FALLING = np.exp(-np.arange(ROWS) / 10)  # alpha: a tenth each 250 steps
+
+
+@pytest.mark.parametrize("updates_per_step", [1, 2])  # as many steps, and the same alpha at each
+def test_what_entropy_will_count_for_falls_as_alpha_does(updates_per_step):
+    run = all_entropy(FALLING, 12_000, updates_per_step)
+    entropy, rewards = View(run).entropy_part[-10:], np.abs(View(run).reward_part[-10:])
+    left = entropy * math.exp(-0.8)  # 2,000 steps are eight rows
+    assert measured(run, "entropy_share_to_come") == pytest.approx(np.median(left / (left + rewards)))
+    assert measured(run, "entropy_share") == pytest.approx(np.median(entropy / (entropy + rewards)))
+
+
+def test_small_rewards_are_no_finding_while_alpha_falls_soon_enough():
+    """As of `crossq` on HalfCheetah after a tenth of its steps; it then learns."""
+    assert "rewards_small" not in names(all_entropy(FALLING, 40_000))
+    for alpha, total in [(FALLING, 10_000), (FALLING, 11_000), (FALLING, None), (0.1, 10**6)]:
+        assert "rewards_small" in clear(all_entropy(alpha, total)), total
+    rising = all_entropy(1 / FALLING, 10**6)
+    assert measured(rising, "entropy_share_to_come") == measured(rising, "entropy_share")
+    v = {"v_loss": np.full(ROWS, 0.1)}  # of `sac_v1` no alpha falls, whatever the column says
+    run = all_entropy(0.1, 10**6)
+    assert "rewards_small" in names(run._replace(metrics=run.metrics | v | {"alpha": FALLING}))
 
 
 def test_the_horizon_ends_at_one_over_one_less_the_discount():
@@ -570,11 +612,12 @@ def test_a_mistake_is_one_line(tmp_path, monkeypatch, words, expected):
         ("start_steps=5000", "q_reach"),
         ("updates_per_step=9", "q_reach"),
         ("replay_capacity=500", "share_held"),
+        ("total_steps=12000", "entropy_share_to_come"),
     ],
 )
 def test_every_fact_counts(fact, measure):
     name, value = fact.split("=")
-    run = record({"alpha": np.exp(np.arange(ROWS) / 10), "entropy": 3.0}, {"replay_capacity": 10**6})
+    run = record({"alpha": np.exp(-np.arange(ROWS) / 10), "entropy": 3.0}, {"replay_capacity": 10**6})
     changed = run._replace(facts=run.facts | {name: FACTS[name][0](value)})
     assert measured(changed, measure) != pytest.approx(measured(run, measure))
 

@@ -33,6 +33,10 @@ TASKS = {
     "inverted_double_pendulum": (1, None),
     "half_cheetah": (6, 1000),
 }
+CROSSQ_ACTIONS = {
+    "hopper": 3, "half_cheetah": 6, "walker2d": 6, "ant": 8, "swimmer": 2, "humanoid": 17, "humanoid_standup": 17,
+    "reacher": 2, "cheetah_run": 6, "pendulum_swingup": 1, "reacher_hard": 2,
+}  # fmt: skip
 # Of each step survived, where an episode may end early: its length is its return over this. InvertedPendulum-v5 pays
 # 1 a step; InvertedDoublePendulum-v5 pays 10 less what is lost by motion, 9,360 in a thousand.
 REWARD_OF_A_STEP = {"inverted_pendulum": 1.0, "inverted_double_pendulum": 9.36}
@@ -69,6 +73,15 @@ def sb3_runs():
             factor, _, seed = path.stem.removeprefix("reward-").rpartition("-")
             name, record = f"sb3-{path.stem}", read_table(path, facts={"action_dim": 1})
             yield Labelled(name, faults[factor], "pendulum", "sb3", int(seed.removeprefix("seed")), record)
+
+
+def crossq_runs():
+    """Yields every run of `crossq` in the folder crossq/ of results/diagnosis.zip (crossq_runs.py)."""
+    with results.unpacked() as folder:
+        for path in sorted((folder / "crossq").iterdir()):
+            task, _, seed = path.name.split("-")
+            record = read_run(path, {"action_dim": CROSSQ_ACTIONS[task]}, replay=False)
+            yield Labelled(path.name, "none", task, "crossq", int(seed.removeprefix("seed")), record)
 
 
 def observation_sizes():

@@ -44,6 +44,7 @@ class Spec(NamedTuple):
 
 RANDOM = ("no_gradient_through_q", "b_against_b1")  # the policy stays as random as it can be
 STILL = ("target_never_moves", "average_as_printed")
+REWARDS_SMALL = ("no_reward_scale", "rewards_small")
 SPECS = {
     "entropy_depth": Spec("entropy_depth", "above", ("wrong_sign_of_entropy",)),
     "loss_sign": Spec("loss_sign", "below", ("policy_minimises_q",), ratio=False),
@@ -54,9 +55,10 @@ SPECS = {
     "relative_q_error": Spec("relative_q_error", "above", ("time_limit_is_terminal",)),
     "q_loss_floor": Spec("q_loss_floor", "above", ("b_against_b1",), ("no_gradient_through_q",)),
     "entropy_gap": Spec("entropy_gap", "below", RANDOM),
-    "entropy_near": Spec("entropy_gap", "below", ("no_reward_scale", "rewards_small")),
+    "entropy_near": Spec("entropy_gap", "below", REWARDS_SMALL),
     "value_loss": Spec("value_loss", "above", ("replay_actions_for_v",)),
-    "entropy_share": Spec("entropy_share", "above", ("no_reward_scale", "rewards_small"), ("none", *RANDOM)),
+    "entropy_share": Spec("entropy_share", "above", REWARDS_SMALL, ("none", *RANDOM)),
+    "entropy_share_to_come": Spec("entropy_share_to_come", "above", REWARDS_SMALL, ("none", *RANDOM)),
     "exchange_low": Spec("exchange_at_first", "below", ("rewards_large",)),
     "alpha_growth": Spec("alpha_growth", "above", ("rewards_large",)),
     "q_bias_high": Spec("q_bias", "above", ratio=False),

@@ -139,6 +139,16 @@ class View:
         return np.ones(self.rows) if self.scaled_rewards else self["alpha"]
 
     @functools.cached_property
+    def alpha_left(self):
+        """The share of alpha that is left at the run's end if it falls on as in the last quarter: as exp(-rate n)."""
+        steps = self.facts.get("total_steps", 0) - self["step"][-1]
+        if self.scaled_rewards or steps <= 0:
+            return 1.0
+        alpha, updates = self["alpha"][self.late], self.updates[self.late]
+        rate = np.log(alpha[0] / alpha[-1]) / max(updates[-1] - updates[0], 1.0)
+        return math.exp(-max(rate, 0.0) * steps * self.facts["updates_per_step"])
+
+    @functools.cached_property
     def q_loss(self):
         """The mean of both."""
         both = [self[name] for name in ("q1_loss", "q2_loss") if self.has(name)]
@@ -303,6 +313,13 @@ def q_loss_floor(view):
 def entropy_share(view):
     """E / (|E| + |Q - E|), where E is the part of Q that is entropy; the rest is rewards."""
     return view.median(view.entropy_part / (np.abs(view.entropy_part) + np.abs(view["q1"] - view.entropy_part)))
+
+
+@_measure("q1", "entropy", "alpha", text="entropy's share of Q at the end of the run, if alpha falls on as it does")
+def entropy_share_to_come(view):
+    """As entropy_share, with E times the share of alpha that will be left. Rewards are as they are."""
+    entropy = view.entropy_part * view.alpha_left
+    return view.median(entropy / (np.abs(entropy) + np.abs(view["q1"] - view.entropy_part)))
 
 
 @_measure(

@@ -22,6 +22,7 @@ FACTS = {
     "reward_scale": (float, 1e-30, math.inf),
     "start_steps": (int, 0, math.inf),  # environment steps before the first gradient step
     "updates_per_step": (float, 1e-9, math.inf),  # gradient steps for each environment step
+    "total_steps": (int, 0, math.inf),  # environment steps that the run has when it is over
     "replay_capacity": (int, 1, math.inf),  # transitions
 }
 DEFAULTS = {"discount": 0.99, "tau": 0.005, "reward_scale": 1.0, "start_steps": 0, "updates_per_step": 1.0}

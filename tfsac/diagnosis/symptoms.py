@@ -156,7 +156,7 @@ SYMPTOMS = (
     ),
     Symptom(
         "rewards_small", "The rewards are too small beside the entropy", STRONG,
-        ((_above("entropy_share"), _below("entropy_gap", "entropy_near")),),
+        ((_above("entropy_share_to_come"), _below("entropy_gap", "entropy_near")),),
         "Being random pays more than the task does, so that the policy stays random and Q mostly counts entropy.",
         "Multiply the rewards (sac_v1: raise reward_scale, and see that the code applies it), or let alpha be learned, "
         "with a higher alpha_learning_rate or a smaller initial_alpha. If alpha is still falling, it may be enough to "

@@ -25,6 +25,7 @@ THRESHOLDS = {
     "entropy_gap": Threshold(0.0738, (0.495, 1.71), (0.00858, 0.011)),
     "entropy_near": Threshold(0.177, (0.495, 1.71), (0.00994, 0.0632)),
     "entropy_share": Threshold(0.359, (-0.455, 0.21), (0.612, 0.99)),
+    "entropy_share_to_come": Threshold(0.359, (-0.455, 0.21), (0.612, 0.99)),
     "evaluation_gap": Threshold(-0.185, (-0.0198, 0.145), None),
     "exchange_low": Threshold(0.00413, (0.106, 28.0), (0.000152, 0.00016)),
     "exchange_now": Threshold(0.00413, (0.0179, 2.53), None),
