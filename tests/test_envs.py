@@ -101,13 +101,19 @@ def test_any_flat_spaces_are_seen_as_float32_in_and_their_own_bounds_out(observa
     assert own.action_space == actions
 
 
-def test_a_dict_of_flat_boxes_is_flattened_in_the_order_of_its_keys():
-    env = make_env("Dict-v0")
+@pytest.mark.parametrize(
+    "env_id, by_hand",
+    [
+        ("Dict-v0", lambda x: [x["height"], *x["velocity"]]),
+        ("DictWithMatrix-v0", lambda x: [*x["a"][0], *x["arm"][0, 0], *x["arm"][0, 1], *x["arm"][0, 2]]),
+    ],
+)
+def test_a_dict_of_numbers_is_flattened_in_the_order_of_its_keys(env_id, by_hand):
+    env = make_env(env_id)
     observation, _ = env.reset(seed=1)
     space = env.unwrapped.observation_space
     space.seed(1)
-    original = space.sample()
-    np.testing.assert_array_equal(observation, np.float32([original["height"], *original["velocity"]]))
+    np.testing.assert_array_equal(observation, np.float32(by_hand(space.sample())))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +129,7 @@ def test_a_dict_of_flat_boxes_is_flattened_in_the_order_of_its_keys():
         ("ImageObservation-v0", "expected a flat Box observation"),
         ("DiscreteObservation-v0", "expected a flat Box observation"),
         ("NoObservation-v0", "expected a flat Box observation"),
-        ("DictWithImage-v0", "expected a flat Box observation"),
+        *((f"DictWith{x}-v0", "expected a flat Box observation") for x in ("Image", "Bitmap", "Colours")),
         ("DictWithDiscrete-v0", "[('FlattenObservation', {})]"),
         ("Tuple-v0", "[('FlattenObservation', {})]"),
         ("DictWithSequence-v0", "a wrapper of your own must make numbers of it"),

@@ -249,13 +249,19 @@ def wrap(env, unit_actions=True, name=None):
         f"{name}: NormalizeReward keeps statistics that no checkpoint has, and another environment would have others: "
         "take a factor that stays, with TransformReward or SACv1.reward_scale, instead",
     )
-    if isinstance(env.observation_space, Dict) and all(
-        isinstance(space, Box) and len(space.shape) <= 1 for space in env.observation_space.values()
-    ):
+    if isinstance(env.observation_space, Dict) and all(map(_is_measured, env.observation_space.values())):
         env = _FlattenDict(env, name)
     _check_spaces(name, env.observation_space, env.action_space)
     env = _Checked(env, name)
     return _with_unit_actions(env) if unit_actions else env
+
+
+def _is_measured(space):
+    """Whether a part of a Dict may go into one row: numbers, or a matrix of floats; anything else may be an image."""
+    if not isinstance(space, Box):
+        return False
+    axes = sum(size > 1 for size in space.shape)  # dm_control's manipulation has parts of shape [1, 6, 2]
+    return axes <= (2 if np.issubdtype(space.dtype, np.floating) else 1)
 
 
 def _with_unit_actions(env):
@@ -538,6 +544,6 @@ def _check_spaces(name, observation_space, action_space):
         cure = "a wrapper of your own must make numbers of it, always as many, since its size differs"
     require(
         isinstance(observation_space, Box) and len(observation_space.shape) == 1 and observation_space.shape[0] > 0,
-        f"{name}: expected a flat Box observation of shape (O,) or a Dict of such, received {observation_space}; "
-        f"{cure}",
+        f"{name}: expected a flat Box observation of shape (O,) or a Dict of such and of matrices of floats, received "
+        f"{observation_space}; {cure}",
     )
