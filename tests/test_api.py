@@ -101,9 +101,22 @@ def test_wrappers_and_a_time_limit_are_put_around_what_python_gives(env, tmp_pat
     assert [row["length"] for row in again.history.episodes] == [5, 5, 5, 5]
 
 
-def test_what_cannot_reach_an_environment_that_python_made_is_refused():
-    with pytest.raises(UserError, match="kwargs = {'g': 1.0}: expected the id of an environment .*where it is made"):
-        tfsac.SAC(pendulum, kwargs={"g": 1.0})
+@pytest.mark.parametrize("env", ["Endless-v0", endless, endless()], ids=["an id", "a function", "an object"])
+def test_training_wrappers_are_put_around_what_is_learned_in_alone(env):
+    none, ones = (("envs_for_tests:TimesReward", {"factor": 0.0}), ("envs_for_tests:AddToReward", {"amount": 1.0}))
+    agent = tfsac.SAC(env, max_episode_steps=5, wrappers=(none,), training_wrappers=(ones,), **SMALL)
+    for _ in range(2):  # an object serves both by turns
+        agent.fit(5, progress=False)
+        assert agent.evaluate(2) == [0.0, 0.0]
+    assert agent.history.episodes == [{"step": step, "return": 5.0, "length": 5} for step in (5, 10)]
+    with pytest.raises(UserError, match="expected the same observation_space"):
+        tfsac.SAC(env, max_episode_steps=5, training_wrappers=("TimeAwareObservation",), **SMALL)
+
+
+@pytest.mark.parametrize("name", ["kwargs", "training_kwargs"])
+def test_what_cannot_reach_an_environment_that_python_made_is_refused(name):
+    with pytest.raises(UserError, match=f"{name} = {{'g': 1.0}}: expected the id of an environment .*where it is made"):
+        tfsac.SAC(pendulum, **{name: {"g": 1.0}})
     with pytest.raises(UserError, match="max_episode_steps = 300: .* ends its episodes after 200 steps already"):
         tfsac.SAC(pendulum(), max_episode_steps=300)
 

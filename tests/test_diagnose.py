@@ -651,6 +651,16 @@ def test_settings_of_the_run_are_its_facts(tmp_path):
     assert run.observation_scale == (1.0, 2.0) * 3
 
 
+@pytest.mark.parametrize("extra", ["env.training_kwargs = {'g': 1.0}", "env.training_wrappers = ['ClipReward']"])
+def test_evaluations_of_another_task_are_not_compared_with_training(tmp_path, extra):
+    gaps = []
+    for name, more in (("same", ""), ("none", "\nenv.training_kwargs = {}"), ("other", f"\n{extra}")):
+        logdir = write_run(tmp_path / name, record(), f"train.start_steps = 0{more}\n")
+        write_csv(logdir / "evaluations.csv", {"step": [10_000], "episode": [0], "return": [-300.0], "length": [100]})
+        gaps.append(measured(read_run(logdir, replay=False), "evaluation_gap"))
+    assert gaps == [pytest.approx(-2 / 3), pytest.approx(-2 / 3), None]
+
+
 def test_an_algorithm_without_a_tau_follows_at_once(tmp_path):
     assert read_run(write_run(tmp_path / "run", record()), replay=False).facts["tau"] == 1.0
 

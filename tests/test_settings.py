@@ -312,6 +312,8 @@ FULL = [
     "env.kwargs = {'length': 9, 'ends': ['terminated']}",
     f"env.wrappers = [({ADD!r}, {{'amount': 5}}), ({TIMES!r}, {{'factor': 10.0}})]",
     "env.max_episode_steps = 4",
+    "env.training_kwargs = {'ends': ['truncated']}",
+    f"env.training_wrappers = [{ADD!r}]",
 ]
 
 
@@ -329,10 +331,13 @@ def test_the_whole_value_is_kept_in_the_run(whole):
         {"length": 9, "ends": ("terminated",)},
         ((ADD, {"amount": 5}), (TIMES, {"factor": 10.0})),
         4,
+        {"ends": ("truncated",)},
+        (ADD,),
     )
     assert EnvSettings(**run_settings.read([whole / "config.gin"], [])["env"]) == expected
     assert checkpoint.restore(whole / "checkpoints").env == expected
     assert {row["length"] for row in rows(whole / "episodes.csv")} == {"4"}
+    assert checkpoint.restore(whole / "checkpoints").env.modules() == [expected.id, ADD, TIMES, ADD]  # to be trusted
 
 
 def test_evaluation_uses_it(whole):

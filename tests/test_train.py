@@ -76,7 +76,7 @@ def test_every_knob_is_turned():
     others = "".join(Path(__file__).with_name(f"test_{x}.py").read_text() for x in ("imperfections", "init_from"))
     elsewhere = {knob for knob in knobs if re.search(rf"\b{knob.removeprefix('env_')}\b[\"']?\s*[=:]", others)}
     missing = [knob for knob in knobs if f"test_{knob}" not in globals() and knob not in elsewhere]
-    assert len(knobs) == 16 + 13 and not missing
+    assert len(knobs) == 16 + 15 and not missing
 
 
 def test_env_id(quick):
@@ -98,6 +98,36 @@ def test_env_wrappers(quick):
     np.testing.assert_allclose(other, plain * 10 + 1, rtol=1e-6, atol=1e-6)
     with_time = quick(env_wrappers=["TimeAwareObservation"])[0]  # Gymnasium's own need no module
     assert state(with_time)[2].shape[1] == (3 + 1) + 1 + 1 + (3 + 1) + 1
+
+
+@pytest.mark.parametrize("elsewhere", [{}, {"num_envs": 2, "env_processes": True}], ids=["here", "in processes"])
+def test_env_training_kwargs(quick, elsewhere):
+    """Learned from is what `env.kwargs` would give, bit for bit; evaluations are of the task without them."""
+    task = {"env_id": "envs_for_tests:Walk-v0", "env_kwargs": {"ends": ["truncated"]}} | elsewhere
+    logdir = quick(**task, env_training_kwargs={"length": 5})[0]
+    other = quick(**task | {"env_kwargs": {"ends": ["truncated"], "length": 5}})[0]
+    np.testing.assert_array_equal(state(logdir)[2], state(other)[2])
+    assert {row["length"] for row in rows(logdir / "episodes.csv")} == {"5"}
+    assert {row["length"] for row in rows(logdir / "evaluations.csv")} == {"7"}
+
+
+def test_env_training_wrappers(quick):
+    """They come after `env.wrappers`."""
+    add, times = "envs_for_tests:AddToReward", ("envs_for_tests:TimesReward", {"factor": 10.0})
+    logdir, both, one = (quick(**x)[0] for x in (
+        {"env_wrappers": [add], "env_training_wrappers": [times]},
+        {"env_wrappers": [add, times]},
+        {"env_wrappers": [add]},
+    ))  # fmt: skip
+    np.testing.assert_array_equal(state(logdir)[2], state(both)[2])
+    assert rows(logdir / "evaluations.csv") == rows(one / "evaluations.csv") != rows(both / "evaluations.csv")
+
+
+def test_training_that_gives_other_observations_is_refused_before_anything_is_written(quick, tmp_path):
+    words = "Walk-v0: expected the same observation_space .* as without, received .* give what changes it to env.kwargs"
+    with pytest.raises(UserError, match=words):
+        quick(env_training_wrappers=["TimeAwareObservation"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_env_max_episode_steps(quick):

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import tfsac
 from tfsac.algorithms import registry
-from tfsac.data.envs import EnvSettings, flatten_dict, require_time_limit, time_limit, to_bounds
+from tfsac.data.envs import EnvSettings, flatten_dict, require_same_spaces, require_time_limit, time_limit, to_bounds
 from tfsac.data.rollout import rollout
 from tfsac.errors import require
 from tfsac.policy import Policy
@@ -83,11 +83,12 @@ class Learner:
             place = next((name for name, kind in shared if parameter in parameters(kind)), scope)
             bindings[f"{place}.{parameter}"] = value
         resolved = config.resolve(bindings, run_settings.scopes(registry.find(name)))
-        require(
-            isinstance(env, str) or not resolved["env"]["kwargs"],
-            f"kwargs = {resolved['env']['kwargs']!r}: expected the id of an environment beside them, received an "
-            "object or a function: give them where it is made",
-        )
+        for name in ("kwargs", "training_kwargs"):
+            require(
+                isinstance(env, str) or not resolved["env"][name],
+                f"{name} = {resolved['env'][name]!r}: expected the id of an environment beside them, received an "
+                "object or a function: give them where it is made",
+            )
         self._begin(env, resolved)
         self._loop.begin_from_other_run()
 
@@ -101,7 +102,9 @@ class Learner:
         )
         require(options.collectors == 0, "collectors: only python -m tfsac.train has them")
         require(not options.env_processes, "env_processes: only python -m tfsac.train has them")
-        envs = [self._make() for _ in range(options.num_envs)]
+        envs = [self._make(training=True) for _ in range(options.num_envs)]
+        if self._has_other_training:
+            require_same_spaces(self._make(), envs[0], settings["env"]["id"] or "the environment")
         self._evaluation_env, self._loop = None, make_loop(settings, envs)
         self.history, self._log = History([], [], []), LogState(0.0, {}, 0)
 
@@ -109,16 +112,21 @@ class Learner:
     def _is_object(self):
         return isinstance(self._env, gym.Env)
 
-    def _make(self, unit_actions=True):
+    @property
+    def _has_other_training(self):
+        return EnvSettings(**self._settings["env"]).has_other_training
+
+    def _make(self, unit_actions=True, training=False):
+        settings = EnvSettings(**self._settings["env"])
+        settings = settings.for_training if training else settings
         if self._env is None or isinstance(self._env, str):
-            return EnvSettings(**self._settings["env"]).make(unit_actions)
+            return settings.make(unit_actions)
         env = self._env if self._is_object or not callable(self._env) else self._env()
         require(
             isinstance(env, gym.Env),
             f"env: expected a gymnasium.Env, the id of one or a function that makes one, received "
             f"{type(env).__name__}; of several at once num_envs=8 makes eight",
         )
-        settings = EnvSettings(**self._settings["env"])
         if settings.max_episode_steps:
             has, limit = time_limit(env), settings.max_episode_steps
             require(
@@ -213,7 +221,8 @@ class Learner:
     def _evaluate(self, episodes, seed, is_over):
         with self._borrowed():
             if self._evaluation_env is None:
-                env = self._loop.collector.envs[0] if self._is_object else self._make()
+                is_same = self._is_object and not self._has_other_training
+                env = self._loop.collector.envs[0] if is_same else self._make()
                 require_time_limit(env, self._settings["env"]["id"] or "the environment")  # may step it: only once
                 self._evaluation_env = env
             results = rollout(self.policy.deterministic, self._evaluation_env, episodes, seed, is_over)

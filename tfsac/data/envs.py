@@ -46,6 +46,8 @@ class EnvSettings(NamedTuple):
         wrappers: applied in order after gymnasium.make; each the name of a class of gymnasium.wrappers or
             'module:Class', alone or as (name, {keyword arguments}).
         max_episode_steps: the time limit of an episode; None leaves the environment its own.
+        training_kwargs, training_wrappers: more of both for the environments that are learned in, as to shape a reward.
+            Evaluations, exports and all that follows have the task without them.
         action_delay: control steps between a command and its effect. Here and below, for a pair (least, largest) each
             episode draws a value in between.
         observation_delay: control steps until the policy sees a measurement.
@@ -63,6 +65,8 @@ class EnvSettings(NamedTuple):
     kwargs: dict = {}  # noqa: RUF012 (nobody changes it)
     wrappers: tuple[str | tuple[str, dict], ...] = ()
     max_episode_steps: Count | None = None
+    training_kwargs: dict = {}  # noqa: RUF012
+    training_wrappers: tuple[str | tuple[str, dict], ...] = ()
     action_delay: Steps = 0
     observation_delay: Steps = 0
     observation_noise: PositiveOrZero | Deviations = 0.0
@@ -157,6 +161,17 @@ class EnvSettings(NamedTuple):
         return _with_unit_actions(env) if unit_actions else env
 
     @property
+    def for_training(self):
+        """The settings of the environments that are learned in."""
+        kwargs, wrappers = self.kwargs | self.training_kwargs, (*self.wrappers, *self.training_wrappers)
+        return self._replace(kwargs=kwargs, wrappers=wrappers, training_kwargs={}, training_wrappers=())
+
+    @property
+    def has_other_training(self):
+        """Whether what is learned in is not the task itself."""
+        return bool(self.training_kwargs or self.training_wrappers)
+
+    @property
     def remembered_actions(self):
         """K, how many of its last commands the policy sees."""
         if self.history is not None:
@@ -201,7 +216,7 @@ class EnvSettings(NamedTuple):
 
     def modules(self):
         """The id and the wrappers' names, which may name a module to import; see `trust.check_trusted`."""
-        return [self.id or "", *(name for name, _ in self._named_wrappers())]
+        return [self.id or "", *(name for name, _ in self.for_training._named_wrappers())]
 
     def _named_wrappers(self):
         for wrapper in self.wrappers:
@@ -262,6 +277,17 @@ def _is_measured(space):
         return False
     axes = sum(size > 1 for size in space.shape)  # dm_control's manipulation has parts of shape [1, 6, 2]
     return axes <= (2 if np.issubdtype(space.dtype, np.floating) else 1)
+
+
+def require_same_spaces(env, training_env, name):
+    """Refuses, with UserError, a training environment that a policy for the task does not fit; both are of `wrap`."""
+    for space in ("observation_space", "action_space"):
+        task, training = getattr(env, space), getattr(training_env, space)
+        require(
+            task == training,
+            f"{name}: expected the same {space} with env.training_kwargs and env.training_wrappers as without, "
+            f"received {training} and {task}: give what changes it to env.kwargs or env.wrappers",
+        )
 
 
 def _with_unit_actions(env):

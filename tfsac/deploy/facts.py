@@ -121,7 +121,7 @@ def environment(facts, source):
 
 def _imperfections(settings):
     """The imperfections in the settings that are not at their defaults."""
-    plain = ("id", "kwargs", "wrappers", "max_episode_steps")
+    plain = ("id", "kwargs", "wrappers", "training_kwargs", "training_wrappers", "max_episode_steps")
     default = EnvSettings()._asdict()
     return {k: x for k, x in settings._asdict().items() if k not in plain and x != default[k]}
 

@@ -407,9 +407,12 @@ def setback(view):
 
 @_measure(tables=["evaluations", "training"], text="evaluation less training return, as a share of the larger")
 def evaluation_gap(view):
-    """(evaluation - training) / max(|evaluation|, |training|), both over the last quarter of the steps."""
+    """(evaluation - training) / max(|evaluation|, |training|), both over the last quarter of the steps.
+
+    None if they are of different tasks.
+    """
     means = []
-    if not view.rows:
+    if not view.rows or view.record.other_task:
         return None
     for episodes in (view.record.evaluations, view.record.training):
         late = episodes["step"] > 0.75 * view["step"][-1]

@@ -27,6 +27,8 @@ FACTS = {
 }
 DEFAULTS = {"discount": 0.99, "tau": 0.005, "reward_scale": 1.0, "start_steps": 0, "updates_per_step": 1.0}
 
+TRAINING = ("training_kwargs", "training_wrappers")  # settings that make training another task than evaluations
+
 TRANSITIONS = 100_000  # of the replay, that are looked at
 
 # Our names of what other programs may have. A column of `metrics` or of the returns can be named by --column.
@@ -67,6 +69,7 @@ class Record(NamedTuple):
         remarks: what could not be read, in one line each.
         stopped: whether the run ended because an observation, a reward or a loss was NaN or infinite.
         derived: names of metrics that were computed from others, and cannot be checked against these.
+        other_task: whether it was evaluated in another task than it was trained in (env.training_kwargs).
     """
 
     metrics: dict
@@ -81,6 +84,7 @@ class Record(NamedTuple):
     remarks: tuple = ()
     stopped: bool = False
     derived: tuple = ()
+    other_task: bool = False
 
     def until(self, step):
         """The record as it was at that environment step, without the transitions, which have no step."""
@@ -115,6 +119,7 @@ def read_run(logdir, facts=None, replay=True):
     if "discount" in settings:
         settings.setdefault("tau", 1.0)  # an algorithm without target networks
     scale, transitions, observations, remarks = settings.pop("observation_scale", None), None, None, []
+    other_task = any(settings.pop(name, None) for name in TRAINING)
     metrics, training, evaluations = (read_csv(logdir / f"{name}.csv") for name in TABLES)
     evaluations = means(evaluations)
     if replay:
@@ -147,6 +152,7 @@ def read_run(logdir, facts=None, replay=True):
         observations=observations,
         remarks=tuple(remarks),
         stopped=(logdir / "non_finite.npz").exists(),
+        other_task=other_task,
     )
 
 
@@ -242,13 +248,13 @@ def _number(text):
 
 
 def _settings(path):
-    """config.gin -> what FACTS names, and observation_scale."""
+    """config.gin -> what FACTS and TRAINING name, and observation_scale."""
     values = {}
     for dotted, value in config.read([path], []).items():
         values[dotted.rpartition(".")[2]] = value
     if values.get("observation_scale"):  # holds for each of several observations
         values["observation_scale"] = tuple(values["observation_scale"]) * values.get("observation_history", 1)
-    return {name: values[name] for name in (*FACTS, "observation_scale") if name in values}
+    return {name: values[name] for name in (*FACTS, "observation_scale", *TRAINING) if name in values}
 
 
 def _read_history(history):

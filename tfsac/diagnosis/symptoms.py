@@ -88,8 +88,8 @@ SYMPTOMS = (
         "reward_unseen", "Nearly every episode returns the same", STRONG, ((_below("other_returns"),),),
         "Training episodes return what the first one did: random actions do not find the reward, and there is nothing "
         "to learn from.",
-        "Hold each action for longer while it trains (StickyAction in env.wrappers), ask for an action less often, "
-        "start nearer to the goal, or reward the way to it; see that the environment gives its reward at all.",
+        "Hold each action for longer while it trains (StickyAction in env.training_wrappers), ask for an action less "
+        "often, start nearer to the goal, or reward the way to it; see that the environment gives its reward at all.",
         ("q_same_everywhere", "time_limit", "policy_has_no_gradient", "rewards_small", "rewards_large", "q_bias",
          "policy_gradient_vanishes", "evaluation_gap", "target_still"),
     ),
@@ -204,7 +204,8 @@ SYMPTOMS = (
     Symptom(
         "q_gradient_explodes", "The gradient of Q explodes", POSSIBLE, ((_above("q_gradient"),),),
         "The gradient steps of Q are large compared with its values.",
-        "Lower q_learning_rate; look for rewards that are rare and huge, which ClipReward in env.wrappers bounds.",
+        "Lower q_learning_rate; look for rewards that are rare and huge, which ClipReward in env.training_wrappers "
+        "bounds.",
     ),
     Symptom(
         "policy_gradient_vanishes", "The gradient of the policy vanishes", POSSIBLE, ((_below("policy_gradient"),),),

@@ -1,5 +1,6 @@
 """Algorithm 1's outer loop, as a generator of blocks of steps: for each environment step, for each gradient step."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,7 +8,14 @@ import numpy as np
 
 from tfsac.algorithms import registry
 from tfsac.data.collector import BehaviourPolicy, Collector
-from tfsac.data.envs import EnvSettings, action_bounds, require_bounds, say_time_limit, time_limit
+from tfsac.data.envs import (
+    EnvSettings,
+    action_bounds,
+    require_bounds,
+    require_same_spaces,
+    say_time_limit,
+    time_limit,
+)
 from tfsac.data.process_collector import ProcessCollector
 from tfsac.data.replay import Replay, Transition
 from tfsac.errors import NonFiniteError, require, require_ray
@@ -252,8 +260,13 @@ def make_loop(settings, envs=None, ray_address=None):
         not (options.collectors and options.env_processes),
         "train.env_processes and train.collectors exclude each other: processes of this machine, or Ray's",
     )
-    # If the environments are stepped elsewhere, one is made here, too: it tells the sizes.
-    envs = envs or [env.make() for _ in range(1 if elsewhere else options.num_envs)]
+    if not envs:
+        task, env = env, env.for_training
+        # If the environments are stepped elsewhere, one is made here, too: it tells the sizes.
+        envs = [env.make() for _ in range(1 if elsewhere else options.num_envs)]
+        if task.has_other_training:
+            with contextlib.closing(task.make()) as plain:
+                require_same_spaces(plain, envs[0], task.id)
     agent = make_agent(settings, envs[0])
     rows = min(options.replay_capacity, options.total_steps)
     replay = Replay(options.replay_capacity, agent.observation_dim, agent.action_dim, [options.seed, 1], rows)
