@@ -5,8 +5,8 @@ and SAC as they come, but for the critics of SBX's CrossQ: 256 units instead of 
 evaluated every 5,000 steps on ten starts; adds each training to results/race.csv.gz (run, step, seconds, episode,
 return) and skips what is there. seconds is the wall clock since the first step, compilation included, imports and
 evaluations not. A run is called task-contender-seedN, on another machine than the first task-contender_machine-seedN
-(--machine); HalfCheetah's crossq_128 and crossq_256 had other gin files: 128 units and a delay of 3, and 256 units
-without a delay.
+(--machine). HalfCheetah's crossq had a delay of 3 in its gin file, its crossq_128 128 units as well; crossq_256 is as
+the file is now, but the last policy was deployed.
 """
 
 import argparse

@@ -51,6 +51,8 @@ AIMS = [
     ("humanoid", "plain_no_contact_delay_3_128", 300_000, 6_000),
     ("humanoid", "forward_2_delay_3_128", 100_000, 1_500),
     ("humanoid", "forward_4_delay_3_128", 300_000, 6_000),
+    ("humanoid", "forward_4_delay_3", 100_000, 1_500),
+    ("humanoid", "forward_4_delay_3", 300_000, 6_000),
     ("humanoid_standup", "plain_delay_3_128", 300_000, 150_000),
     ("swimmer", "crossq", 100_000, 100),
     ("swimmer", "units_128", 100_000, 100),
@@ -115,7 +117,7 @@ def curves(returns):
     lines.append("|---" * (4 + len(MARKS)) + "|")
     for (task, setting, seed), steps in returns.items():
         cells = [_cell(steps.get(mark, [])) for mark in MARKS]
-        mean_from = runs.MEAN_FROM.get((task, setting))
+        mean_from = runs.MEAN_FROM.get((task, setting, seed), runs.MEAN_FROM.get((task, setting)))
         where = "" if mean_from is None else f"{mean_from // 1000}k" if mean_from else "start"
         lines.append(f"| {_task_id(task)} | {setting} | {seed} | {where} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

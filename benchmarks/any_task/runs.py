@@ -143,6 +143,7 @@ SETTINGS = {
     "healthy_1_delay_3_128": [humanoid(healthy_reward=1.0), *DELAY_3_128],
     "forward_2_delay_3_128": [humanoid(forward_reward_weight=2.5), *DELAY_3_128],
     "forward_4_delay_3_128": [humanoid(forward_reward_weight=5.0), *DELAY_3_128],
+    "forward_4_delay_3": [humanoid(forward_reward_weight=5.0), "CrossQ.policy_delay = 3"],
     "fixed_alpha": ["CrossQ.alpha_learning_rate = 0.0", "CrossQ.initial_alpha = 0.05"],
     "normalised_policy": ["train.algorithm = 'variants:NormalisedPolicy'"],
     "joints_only": [f"env.kwargs = {dict.fromkeys(BEYOND_JOINTS, False)}"],
@@ -157,13 +158,13 @@ HUNDRED = {"pendulum": (5_000,), "pendulum_swingup": (25_000, 50_000, 100_000)}
 HUNDRED_OF_OTHERS = (50_000, 100_000)
 # task, setting, steps of seed 0, of seed 1, ...
 RUNS = [
-    ("half_cheetah", "crossq", 100_000),
+    ("half_cheetah", "crossq", 100_000, 100_000, 100_000, 100_000, 100_000),
     ("half_cheetah", "plain", 300_000),
     ("half_cheetah", "batch_128", 40_000),
     ("half_cheetah", "normalised_policy", 30_000),
     ("half_cheetah", "half_gradient", 40_000),
     ("half_cheetah", "units_128", 50_000, 50_000),
-    ("half_cheetah", "delay_3", 100_000, 300_000),
+    ("half_cheetah", "delay_3", 100_000, 300_000, 100_000, 100_000, 100_000),
     ("half_cheetah", "plain_delay_3", 0, 300_000),
     ("half_cheetah", "delay_3_128", 100_000),
     ("half_cheetah", "plain_delay_3_128", 300_000),
@@ -182,7 +183,7 @@ RUNS = [
     ("hopper", "units_64", 100_000, 100_000, 100_000, 100_000),
     ("hopper", "units_64_slow_policy", 100_000),
     ("walker2d", "crossq", 100_000),
-    ("walker2d", "units_128", 300_000, 300_000, 300_000),
+    ("walker2d", "units_128", 300_000, 300_000, 300_000, 100_000, 100_000),
     ("walker2d", "plain_128", 300_000, 300_000, 300_000),
     ("walker2d", "plain_delay_3", 300_000),
     ("walker2d", "plain_delay_3_128", 300_000),
@@ -228,6 +229,7 @@ RUNS = [
     ("humanoid", "healthy_1_delay_3_128", 100_000),
     ("humanoid", "forward_2_delay_3_128", 100_000, 100_000),
     ("humanoid", "forward_4_delay_3_128", 300_000),
+    ("humanoid", "forward_4_delay_3", 300_000, 100_000),
     ("humanoid", "normalised_policy", 40_000),
     ("humanoid", "joints_only", 30_000),
     ("humanoid_standup", "crossq", 60_000),
@@ -238,7 +240,7 @@ RUNS = [
     ("bipedal_walker", "clipped_128", 100_000, 100_000, 100_000),
     ("bipedal_walker", "clipped_falling", 100_000),
     ("cheetah_run", "crossq", 100_000),
-    ("cheetah_run", "delay_3_128", 300_000),
+    ("cheetah_run", "delay_3_128", 300_000, 100_000, 100_000, 100_000, 100_000),
     ("cheetah_run", "plain_delay_3_128", 300_000),
     ("walker_walk", "crossq", 100_000),
     ("cartpole_swingup", "crossq", 100_000),
@@ -261,8 +263,8 @@ RUNS = [
     ("pendulum_swingup", "sac_12_hz_four", 25_000, 25_000, 25_000, 25_000, 25_000),
     ("pendulum_swingup", "crossq_12_hz_four", 25_000),
 ]
-# From which step on a run's evaluations are of the mean of its policies; those before, and those of other runs of
-# `crossq`, were made when the last policy was still the deployed one.
+# From which step on the evaluations of a setting's runs, or of one seed, are of the mean of the policies; those before,
+# and those of other runs of `crossq`, were made when the last policy was still the deployed one.
 MEAN_FROM = {
     ("pendulum", "units_128"): 0,
     ("hopper", "units_128"): 0,
@@ -294,6 +296,7 @@ MEAN_FROM = {
     ("reacher_hard", "crossq"): 80_000,
     ("pendulum_swingup", "crossq_12_hz_four"): 0,
 }
+MEAN_FROM |= {("half_cheetah", "crossq", seed): 0 for seed in range(1, 5)}  # seeds that were added after that
 NEWER = ("delay", "unit_norm")  # settings that were tried after that
 MEAN_FROM |= {(task, setting): 0 for task, setting, *_ in RUNS if any(x in setting for x in NEWER)}
 
