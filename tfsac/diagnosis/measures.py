@@ -312,14 +312,13 @@ def q_loss_floor(view):
 @_measure("q1", "entropy", "alpha", text="entropy's share of Q")
 def entropy_share(view):
     """E / (|E| + |Q - E|), where E is the part of Q that is entropy; the rest is rewards."""
-    return view.median(view.entropy_part / (np.abs(view.entropy_part) + np.abs(view["q1"] - view.entropy_part)))
+    return _share_of_entropy(view, view.entropy_part)
 
 
 @_measure("q1", "entropy", "alpha", text="entropy's share of Q at the end of the run, if alpha falls on as it does")
 def entropy_share_to_come(view):
     """As entropy_share, with E times the share of alpha that will be left. Rewards are as they are."""
-    entropy = view.entropy_part * view.alpha_left
-    return view.median(entropy / (np.abs(entropy) + np.abs(view["q1"] - view.entropy_part)))
+    return _share_of_entropy(view, view.entropy_part * view.alpha_left)
 
 
 @_measure(
@@ -463,6 +462,10 @@ def terminal_ends(view):
 def share_held(view):
     """min(1, replay_capacity / steps so far)."""
     return min(1.0, view.facts["replay_capacity"] / view["step"][-1]) if view.rows else None
+
+
+def _share_of_entropy(view, entropy):
+    return view.median(entropy / (np.abs(entropy) + np.abs(view["q1"] - view.entropy_part)))
 
 
 def _first(values):
