@@ -59,6 +59,7 @@ def test_without_a_grid_there_is_one_trial_of_all_seeds(tmp_path):
         ("train.eval_every = [1000, None]", "train.eval_every = None: a sweep compares evaluations"),
         ("train.seed = [0, 1]", "seeds are chosen with --seeds"),
         ("train.env_id = ['Pendulum-v1', 'Pendulun-v1']", "cannot make environment 'Pendulun-v1'"),
+        ("env.training_wrappers = [[], ['TimeAwareObservation']]", "expected the same observation_space"),
     ],
 )
 def test_a_grid_that_cannot_work_is_refused_before_anything_starts(tmp_path, grid, message):

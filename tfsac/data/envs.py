@@ -1,5 +1,6 @@
 """Gymnasium environments as the agents see them: a flat float32 observation, an action in [-1, 1]^A."""
 
+import contextlib
 import sys
 import traceback
 import warnings
@@ -165,6 +166,14 @@ class EnvSettings(NamedTuple):
         """The settings of the environments that are learned in."""
         kwargs, wrappers = self.kwargs | self.training_kwargs, (*self.wrappers, *self.training_wrappers)
         return self._replace(kwargs=kwargs, wrappers=wrappers, training_kwargs={}, training_wrappers=())
+
+    def make_for_training(self, number=1):
+        """Builds so many environments to learn in; errors as `make`, or as `require_same_spaces`."""
+        envs = [self.for_training.make() for _ in range(number)]
+        if self.has_other_training:
+            with contextlib.closing(self.make()) as env:
+                require_same_spaces(env, envs[0], self.id)
+        return envs
 
     @property
     def has_other_training(self):

@@ -1,6 +1,5 @@
 """Algorithm 1's outer loop, as a generator of blocks of steps: for each environment step, for each gradient step."""
 
-import contextlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,14 +7,7 @@ import numpy as np
 
 from tfsac.algorithms import registry
 from tfsac.data.collector import BehaviourPolicy, Collector
-from tfsac.data.envs import (
-    EnvSettings,
-    action_bounds,
-    require_bounds,
-    require_same_spaces,
-    say_time_limit,
-    time_limit,
-)
+from tfsac.data.envs import EnvSettings, action_bounds, require_bounds, say_time_limit, time_limit
 from tfsac.data.process_collector import ProcessCollector
 from tfsac.data.replay import Replay, Transition
 from tfsac.errors import NonFiniteError, require, require_ray
@@ -260,13 +252,8 @@ def make_loop(settings, envs=None, ray_address=None):
         not (options.collectors and options.env_processes),
         "train.env_processes and train.collectors exclude each other: processes of this machine, or Ray's",
     )
-    if not envs:
-        task, env = env, env.for_training
-        # If the environments are stepped elsewhere, one is made here, too: it tells the sizes.
-        envs = [env.make() for _ in range(1 if elsewhere else options.num_envs)]
-        if task.has_other_training:
-            with contextlib.closing(task.make()) as plain:
-                require_same_spaces(plain, envs[0], task.id)
+    # If the environments are stepped elsewhere, one is made here, too: it tells the sizes.
+    envs = envs or env.make_for_training(1 if elsewhere else options.num_envs)
     agent = make_agent(settings, envs[0])
     rows = min(options.replay_capacity, options.total_steps)
     replay = Replay(options.replay_capacity, agent.observation_dim, agent.action_dim, [options.seed, 1], rows)
@@ -274,10 +261,10 @@ def make_loop(settings, envs=None, ray_address=None):
         return Loop(agent, replay, Collector(envs, options.seed), options, envs[0])
     envs[0].close()
     if options.env_processes:
-        return Loop(agent, replay, ProcessCollector(env, options.num_envs, options.seed), options, envs[0])
+        return Loop(agent, replay, ProcessCollector(env.for_training, options.num_envs, options.seed), options, envs[0])
     require_ray("train.collectors")
     from tfsac.data.remote_collectors import RemoteCollectors  # here, so that nothing of Ray is imported without need
 
-    acting = env, options.num_envs, options.random_steps, options.seed
+    acting = env.for_training, options.num_envs, options.random_steps, options.seed
     collector = RemoteCollectors(options.collectors, *acting, options.steps_per_call, ray_address)
     return Loop(agent, replay, collector, options, envs[0])

@@ -94,7 +94,7 @@ def _check(trials):
     """Refuses, with UserError, settings that a run would refuse, and a directory with a sweep of other settings."""
     runs = [run for trial in trials for run in trial.runs]
     for env in {repr(run.settings["env"]): run.settings["env"] for run in runs}.values():
-        EnvSettings(**env).for_training.make().close()
+        EnvSettings(**env).make_for_training()[0].close()
     for run in runs:
         path = run.logdir / "config.gin"
         if path.exists():
@@ -127,7 +127,7 @@ def make_search(gin_files, gin_params, seeds, texts, trials, out):
 
     distributions = parse(texts, take)
     settings = make_trial(gin_files, gin_params, seeds[:1], 0, {}, out).runs[0].settings
-    EnvSettings(**settings["env"]).for_training.make().close()
+    EnvSettings(**settings["env"]).make_for_training()[0].close()
     fixed = {f"{scope}.{name}": repr(x) for scope, values in settings.items() for name, x in values.items()}
     fixed |= {"--seeds": repr(seeds)}
     out.mkdir(parents=True, exist_ok=True)
